@@ -1,0 +1,89 @@
+//! The decision on a parsed packet, the same for both hooks.
+
+use lb_common::flow::{Flow, FlowKey};
+use lb_common::outcome::{Direction, Outcome};
+use lb_common::packet::{Oddity, Segment, Shape, flags, parse};
+use lb_common::word;
+
+use crate::lookup::{Found, find};
+use crate::observe::observe;
+use crate::packet::{Frame, Hook};
+
+/// What is to be done with a packet.
+pub enum Decision<'a> {
+    /// Counted and left or dropped as the outcome says.
+    Leave(Direction, Outcome),
+    /// To be rewritten and sent on.
+    Forward(Found<'a>, &'a Segment),
+    /// A SYN on a live flow, to be answered.
+    Challenge(Found<'a>, &'a Segment),
+}
+
+/// Parses into `segment` and decides; `ifindex` is the interface it came in on.
+/// Writes nothing else but the flow's records.
+#[inline(always)]
+pub fn decide<'a, H: Hook>(frame: &Frame<'_, H>, ifindex: u32, segment: &'a mut Segment) -> Decision<'a> {
+    match parse(frame, segment) {
+        Shape::Other => Decision::Leave(Direction::None, Outcome::Other),
+        Shape::Odd(oddity) => odd(&segment.key, oddity),
+        Shape::Segment => match find(&segment.key) {
+            None => Decision::Leave(Direction::None, Outcome::NoFlow),
+            Some(found) => of_flow(frame, ifindex, found, segment),
+        },
+    }
+}
+
+#[inline(always)]
+fn of_flow<'a, H: Hook>(
+    frame: &Frame<'_, H>,
+    ifindex: u32,
+    found: Found<'a>,
+    segment: &'a Segment,
+) -> Decision<'a> {
+    let direction = Direction::from(found.side);
+    let mut state = state(found.flow);
+    if state & word::COMMITTED == 0 {
+        state = observe(frame, ifindex, found.flow, found.side, segment);
+    }
+    if state & word::COMMITTED == 0 {
+        return Decision::Leave(direction, Outcome::Observed);
+    }
+    if state & word::ENDED != 0 {
+        return Decision::Leave(direction, Outcome::Ended);
+    }
+    if segment.has(flags::SYN) {
+        return Decision::Challenge(found, segment);
+    }
+    if segment.ttl <= 1 {
+        return Decision::Leave(direction, Outcome::Expired);
+    }
+    Decision::Forward(found, segment)
+}
+
+/// Anything but a plain segment never reaches the stack on a live flow: the stack
+/// has no socket for it and would answer with a reset.
+#[inline(always)]
+fn odd(key: &FlowKey, oddity: Oddity) -> Decision<'static> {
+    let Some(found) = find(key) else {
+        return Decision::Leave(Direction::None, Outcome::NoFlow);
+    };
+    let direction = Direction::from(found.side);
+    if state(found.flow) & word::COMMITTED == 0 {
+        return Decision::Leave(direction, Outcome::Observed);
+    }
+    Decision::Leave(
+        direction,
+        match oddity {
+            Oddity::Fragment => Outcome::Fragment,
+            Oddity::Headers => Outcome::Headers,
+            Oddity::Malformed => Outcome::Malformed,
+        },
+    )
+}
+
+#[inline(always)]
+fn state(flow: *mut Flow) -> u64 {
+    // SAFETY: an element of FLOWS (lookup.rs), valid until the program returns;
+    // volatile, because observe.rs must not be given a value read earlier.
+    unsafe { (&raw const (*flow).word).read_volatile() }
+}

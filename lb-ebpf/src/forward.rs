@@ -1,0 +1,79 @@
+//! A packet of a committed flow: keep the flow's records, say how to rewrite it.
+
+use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
+use lb_common::event::Event;
+use lb_common::flow::{Flow, SCALE_MASK, Side};
+use lb_common::packet::{Segment, flags};
+use lb_common::seq::{after, later};
+use lb_common::track::{fits_committed, reset_expected};
+use lb_common::word;
+
+use crate::atomic;
+use crate::lookup::Found;
+use crate::maps::EVENTS;
+
+/// Books a packet that is going to be forwarded.
+#[inline(always)]
+pub fn account(found: &Found<'_>, segment: &Segment) {
+    // SAFETY: an element of FLOWS (lookup.rs), valid until the program returns.
+    // Its fields are plain integers; two CPUs on one side's packets at once can
+    // cost a count or the newest of two records, which the next packet mends.
+    let flow = unsafe { &mut *found.flow };
+    let near = found.side.index();
+    flow.packets[near] += 1;
+    flow.bytes[near] += segment.payload as u64;
+    if segment.has(flags::RST) {
+        if segment.seq == reset_expected(flow, found.side) {
+            mark(found, word::of(found.side, word::RST));
+        }
+        return;
+    }
+    if segment.has(flags::ACK) && fits_committed(flow, found.side, segment) {
+        record(flow, found, segment);
+    }
+}
+
+#[inline(always)]
+fn record(flow: &mut Flow, found: &Found<'_>, segment: &Segment) {
+    let half = &mut flow.halves[found.side.index()];
+    let fresh = after(segment.end(), half.passed_end);
+    half.passed_end = later(segment.end(), half.passed_end);
+    half.last_ack = later(segment.ack, half.last_ack);
+    half.window = segment.window as u32;
+    if fresh && segment.payload > 0 {
+        // SAFETY: a helper without arguments.
+        flow.last_seen = unsafe { bpf_ktime_get_coarse_ns() };
+    }
+    if segment.has(flags::FIN) {
+        mark(found, word::of(found.side, word::FIN));
+    }
+}
+
+/// Sets a flag and tells the daemon the first time.
+#[inline(always)]
+fn mark(found: &Found<'_>, flag: u64) {
+    // SAFETY: as in `account`; `word` is the first, 8-byte aligned field.
+    let before = unsafe { atomic::fetch_or(&raw mut (*found.flow).word, flag) };
+    if before & flag != 0 {
+        return;
+    }
+    // SAFETY: as in `account`; the id never changes.
+    let id = unsafe { (*found.flow).id };
+    // A full buffer loses a hint; the daemon's scan finds the flag.
+    if let Some(mut entry) = EVENTS.reserve::<Event>(0) {
+        entry.write(Event { client: *found.client, id, word: before | flag });
+        entry.submit(0);
+    }
+}
+
+/// Numbers of a challenge ACK to the end that sent a SYN on a live flow: sequence
+/// and acknowledgment number, window field.
+#[inline(always)]
+pub fn challenge_numbers(flow: &Flow, side: Side) -> (u32, u32, u16) {
+    let near = flow.halves[side.index()];
+    let far = flow.halves[side.other().index()];
+    let scale_sent = flow.shifts.scale_sent[side.other().index()] & SCALE_MASK;
+    let announced = flow.shifts.scale_announced[side.index()] & SCALE_MASK;
+    let window = (far.window << scale_sent) >> announced;
+    (near.last_ack, near.passed_end, if window > 0xffff { 0xffff } else { window as u16 })
+}

@@ -1,0 +1,33 @@
+//! From a packet's key to its flow.
+
+use lb_common::flow::{Flow, FlowKey, Side, Tuple};
+
+use crate::maps::{FLOWS, TARGETS};
+
+/// A flow found, and the side the packet comes from.
+#[derive(Clone, Copy)]
+pub struct Found<'a> {
+    /// The entry. It stays readable until the program returns; the daemon deletes
+    /// it only when the flow has lingered, so it is not reused under us.
+    pub flow: *mut Flow,
+    /// Key of the client leg.
+    pub client: &'a FlowKey,
+    /// Who sent the packet.
+    pub side: Side,
+}
+
+/// The flow of a packet that came in with this key.
+#[inline(always)]
+pub fn find(key: &FlowKey) -> Option<Found<'_>> {
+    if let Some(flow) = FLOWS.get_ptr_mut(key) {
+        return Some(Found { flow, client: key, side: Side::Client });
+    }
+    // SAFETY: TARGETS values are written whole by the daemon before the leg's
+    // first packet and never changed while the entry lives.
+    let client = unsafe { &*TARGETS.get_ptr(key)? };
+    let flow = FLOWS.get_ptr_mut(client)?;
+    // SAFETY: `target` is written once, before the entry is reachable.
+    let target: &Tuple = unsafe { &(*flow).target };
+    // An index entry that outlived its flow must not lead into another one.
+    (*target == key.tuple).then_some(Found { flow, client, side: Side::Target })
+}

@@ -1,0 +1,92 @@
+//! The kernel program: one decision over every packet, bound to two hooks.
+//!
+//! A packet's way is parse (lb-common) -> [`lookup`] -> [`observe`] or
+//! [`forward`] -> the hook's own verdict here. Every packet ends in exactly one
+//! [`Outcome`], and every outcome is counted.
+#![no_std]
+#![no_main]
+#![expect(internal_features, reason = "BPF atomics that return a value, see atomic.rs")]
+#![feature(core_intrinsics)]
+#![feature(asm_experimental_arch)]
+
+mod atomic;
+mod control;
+mod decide;
+mod forward;
+mod guard;
+mod lookup;
+mod maps;
+mod observe;
+mod packet;
+mod steer;
+
+use aya_ebpf::bindings::{TC_ACT_OK, TC_ACT_SHOT, xdp_action};
+use aya_ebpf::macros::{classifier, xdp};
+use aya_ebpf::programs::{TcContext, XdpContext};
+use lb_common::outcome::Outcome;
+
+/// First on a NIC: forwards what it can send on by itself, leaves the rest to TC.
+#[xdp]
+pub fn limpet_xdp(ctx: XdpContext) -> u32 {
+    let (direction, outcome) = steer::xdp(&ctx);
+    maps::count(direction, outcome);
+    match outcome {
+        Outcome::Other | Outcome::NoFlow | Outcome::Observed | Outcome::Deferred => {
+            xdp_action::XDP_PASS
+        }
+        Outcome::Forwarded => xdp_action::XDP_REDIRECT,
+        Outcome::Challenged => xdp_action::XDP_TX,
+        Outcome::Fragment
+        | Outcome::Headers
+        | Outcome::Malformed
+        | Outcome::Expired
+        | Outcome::Ended
+        | Outcome::Guarded => xdp_action::XDP_DROP,
+    }
+}
+
+/// Before the stack, behind XDP: resolves neighbours, knows GSO and partial checksums.
+#[classifier]
+pub fn limpet_tc(ctx: TcContext) -> i32 {
+    let (direction, outcome, redirected) = steer::tc(&ctx);
+    maps::count(direction, outcome);
+    match outcome {
+        Outcome::Other | Outcome::NoFlow | Outcome::Observed | Outcome::Deferred => TC_ACT_OK,
+        Outcome::Forwarded | Outcome::Challenged => redirected,
+        Outcome::Fragment
+        | Outcome::Headers
+        | Outcome::Malformed
+        | Outcome::Expired
+        | Outcome::Ended
+        | Outcome::Guarded => TC_ACT_SHOT,
+    }
+}
+
+/// Behind the stack: keeps its resets away from live flows.
+#[classifier]
+pub fn limpet_guard(ctx: TcContext) -> i32 {
+    match guard::check(&ctx) {
+        Some(direction) => {
+            maps::count(direction, Outcome::Guarded);
+            TC_ACT_SHOT
+        }
+        None => TC_ACT_OK,
+    }
+}
+
+/// Never attached; run by the daemon for what must be atomic with packets.
+#[classifier]
+pub fn limpet_control(ctx: TcContext) -> i32 {
+    control::run(&ctx) as i32
+}
+
+#[cfg(target_arch = "bpf")]
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo) -> ! {
+    loop {}
+}
+
+/// The kernel's word for a licence under which GPL-only helpers may be called.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -1,0 +1,84 @@
+//! The maps, all pinned by name in the daemon's pin directory.
+
+use aya_ebpf::bindings::bpf_fib_lookup;
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::{HashMap, PerCpuArray, RingBuf};
+use lb_common::flow::{Flow, FlowKey};
+use lb_common::options::Options;
+use lb_common::packet::Segment;
+use lb_common::outcome::{COUNTERS, Direction, Outcome, counter};
+
+/// BPF_F_NO_PREALLOC: a table sized for a million flows must not take their
+/// memory at start. Never LRU, which would evict a live idle WebSocket.
+const NO_PREALLOC: u32 = 1;
+/// Replaced by the daemon with `fastpath.max_flows`.
+const FLOWS_MAX: u32 = 1024;
+
+/// Client leg -> flow. Inserted and deleted by the daemon, updated by packets and
+/// by the control program.
+#[map]
+pub static FLOWS: HashMap<FlowKey, Flow> = HashMap::pinned(FLOWS_MAX, NO_PREALLOC);
+
+/// Target leg -> client leg of the same flow. Written by the daemon only.
+#[map]
+pub static TARGETS: HashMap<FlowKey, FlowKey> = HashMap::pinned(FLOWS_MAX, NO_PREALLOC);
+
+/// Packets by direction and outcome. Written by packets, read by the daemon.
+#[map]
+pub static COUNTS: PerCpuArray<u64> = PerCpuArray::pinned(COUNTERS, 0);
+
+/// Flows that begin to end, for the daemon.
+#[map]
+pub static EVENTS: RingBuf = RingBuf::pinned(256 * 1024, 0);
+
+/// The packet being worked on; the stack has no room for it. Programs of one CPU
+/// run one after the other (softirqs off), so it is never shared.
+#[map]
+static SCRATCH: PerCpuArray<Segment> = PerCpuArray::with_max_entries(1, 0);
+
+/// A place to parse a packet into.
+#[inline(always)]
+pub fn scratch() -> Option<&'static mut Segment> {
+    // SAFETY: array values live as long as the map, which the program holds; the
+    // bytes begin as zeros or as an earlier Segment, and `family`, the one field
+    // with forbidden values, is written by `parse` before anything reads it.
+    SCRATCH.get_ptr_mut(0).map(|segment| unsafe { &mut *segment })
+}
+
+/// Room for a packet's options.
+#[map]
+static OPTIONS: PerCpuArray<Options> = PerCpuArray::with_max_entries(1, 0);
+
+/// Where a packet's options are worked on.
+#[inline(always)]
+pub fn options() -> Option<&'static mut Options> {
+    // SAFETY: as for `scratch`; any bytes are valid Options.
+    OPTIONS.get_ptr_mut(0).map(|options| unsafe { &mut *options })
+}
+
+/// The question to the routing table; here and not on the stack for its place
+/// and because its MAC addresses stand unaligned.
+#[map]
+static FIB: PerCpuArray<bpf_fib_lookup> = PerCpuArray::with_max_entries(1, 0);
+
+/// An empty question.
+#[inline(always)]
+pub fn fib_query() -> Option<&'static mut bpf_fib_lookup> {
+    let query = FIB.get_ptr_mut(0)?;
+    // SAFETY: as for `scratch`; the structure is integers and unions of integers,
+    // for which zero is valid.
+    unsafe {
+        query.write(core::mem::zeroed());
+        Some(&mut *query)
+    }
+}
+
+/// Counts one packet.
+#[inline(always)]
+pub fn count(direction: Direction, outcome: Outcome) {
+    if let Some(value) = COUNTS.get_ptr_mut(counter(direction, outcome)) {
+        // SAFETY: a per-CPU value, and a program is not preempted by another of
+        // its kind on the same CPU, so nobody else writes it now.
+        unsafe { *value += 1 }
+    }
+}
