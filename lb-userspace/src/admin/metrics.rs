@@ -1,0 +1,101 @@
+//! `/metrics`: counters as they are, gauges read at this moment.
+
+use std::collections::BTreeMap;
+
+use super::Admin;
+use super::connections::{Row, by_path};
+use crate::metrics::Gauges;
+
+impl Admin {
+    /// The text; the error is a sentence.
+    pub(super) fn render_metrics(&self) -> Result<String, String> {
+        let rows = self.rows().map_err(|error| error.to_string())?;
+        let gauges = &self.metrics.gauges;
+        self.read_connections(gauges, &rows);
+        self.read_dataplane(gauges, &rows);
+        self.metrics.render().map_err(|error| error.to_string())
+    }
+
+    /// Every listener and target has its number, zero too; names that only
+    /// adopted flows still know come on top.
+    fn read_connections(&self, gauges: &Gauges, rows: &[Row]) {
+        let mut listeners = grouped(rows, |row| row.listener.clone());
+        for listener in &self.listeners {
+            listeners.entry(listener.name.clone()).or_default();
+        }
+        gauges.connections.reset();
+        for (listener, rows) in listeners {
+            for (path, count) in by_path(rows.into_iter()) {
+                let labels = [listener.as_str(), path];
+                gauges
+                    .connections
+                    .with_label_values(&labels)
+                    .set(whole(count));
+            }
+        }
+        self.read_target_connections(gauges, rows);
+    }
+
+    fn read_target_connections(&self, gauges: &Gauges, rows: &[Row]) {
+        let label = |row: &Row| (row.target_group.clone(), row.target.to_string());
+        let mut targets = grouped(rows, label);
+        for group in &self.groups {
+            for target in group.targets() {
+                targets
+                    .entry((group.name.clone(), target.label.clone()))
+                    .or_default();
+            }
+        }
+        gauges.target_connections.reset();
+        for ((group, target), rows) in targets {
+            for (path, count) in by_path(rows.into_iter()) {
+                let labels = [group.as_str(), target.as_str(), path];
+                gauges
+                    .target_connections
+                    .with_label_values(&labels)
+                    .set(whole(count));
+            }
+        }
+    }
+
+    fn read_dataplane(&self, gauges: &Gauges, rows: &[Row]) {
+        for (path, count) in by_path(rows.iter())
+            .into_iter()
+            .filter(|(path, _)| *path != "userspace")
+        {
+            gauges.flows.with_label_values(&[path]).set(whole(count));
+        }
+        let (entries, capacity) = self.dataplane.occupancy();
+        gauges.flow_table_entries.set(whole(entries));
+        gauges.flow_table_capacity.set(whole(capacity));
+        for (target, used, capacity) in self.dataplane.source_ports() {
+            let target = target.to_string();
+            gauges
+                .source_ports_used
+                .with_label_values(&[target.as_str()])
+                .set(whole(used));
+            gauges
+                .source_ports_capacity
+                .with_label_values(&[target.as_str()])
+                .set(whole(capacity));
+        }
+        for (direction, outcome, packets) in self.dataplane.packet_counters() {
+            let counter = gauges
+                .fastpath_packets
+                .with_label_values(&[direction, outcome]);
+            counter.inc_by(packets.saturating_sub(counter.get()));
+        }
+    }
+}
+
+fn grouped<K: Ord>(rows: &[Row], key: impl Fn(&Row) -> K) -> BTreeMap<K, Vec<&Row>> {
+    let mut groups = BTreeMap::<K, Vec<&Row>>::new();
+    for row in rows {
+        groups.entry(key(row)).or_default().push(row);
+    }
+    groups
+}
+
+fn whole(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}

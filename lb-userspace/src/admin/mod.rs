@@ -1,0 +1,120 @@
+//! The admin API: what the daemon says of itself, in JSON.
+//!
+//! Reading only. Doors: loopback, a unix socket, or a bearer token.
+
+mod access;
+mod answer;
+mod connections;
+mod door;
+mod metrics;
+mod names;
+mod query;
+mod status;
+mod target_groups;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use serde_json::json;
+
+pub(crate) use door::{bind, serve};
+pub(crate) use names::Names;
+
+use crate::config::{Listener, Secret};
+use crate::connections::Connections;
+use crate::dataplane::Dataplane;
+use crate::metrics::Metrics;
+use crate::target::Group;
+use answer::{error, json_answer, text_answer};
+
+/// What the API can see.
+#[derive(Debug)]
+pub(crate) struct Admin {
+    pub(crate) token: Option<Secret>,
+    /// Bound to loopback over TCP: a browser could be tricked into calling.
+    pub(crate) check_host: bool,
+    pub(crate) started: Instant,
+    pub(crate) ready: AtomicBool,
+    pub(crate) listeners: Vec<Listener>,
+    pub(crate) groups: Vec<Arc<Group>>,
+    pub(crate) names: Arc<Names>,
+    pub(crate) dataplane: Dataplane,
+    pub(crate) connections: Arc<Connections>,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+impl Admin {
+    fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+        let path = request.uri().path();
+        if self.check_host && !access::host_is_local(request.headers()) {
+            return error(StatusCode::FORBIDDEN, "host", "Host is not this host");
+        }
+        // Probes carry no token, and learn nothing but yes or no.
+        let probe = matches!(path, "/healthz" | "/readyz");
+        if !probe && !access::has_token(request.headers(), self.token.as_ref()) {
+            return access::unauthorized();
+        }
+        let Some(answer) = self.route(path, request) else {
+            return error(StatusCode::NOT_FOUND, "not_found", "there is nothing here");
+        };
+        answer
+    }
+
+    fn route(&self, path: &str, request: &Request<Incoming>) -> Option<Response<Full<Bytes>>> {
+        let get = |answer: &dyn Fn() -> Response<Full<Bytes>>| match *request.method() {
+            Method::GET | Method::HEAD => answer(),
+            _ => answer::wrong_method(),
+        };
+        let query = request.uri().query().unwrap_or_default();
+        Some(match path {
+            "/healthz" => get(&|| text_answer(StatusCode::OK, "ok\n")),
+            "/readyz" => get(&|| self.readiness()),
+            "/metrics" => get(&|| self.scrape()),
+            "/v1/status" => get(&|| json_answer(&self.status())),
+            "/v1/target-groups" => get(&|| json_answer(&self.target_groups())),
+            "/v1/connections" => get(&|| self.list_connections(query)),
+            _ => {
+                let name = path.strip_prefix("/v1/target-groups/")?;
+                let group = self.groups.iter().find(|group| group.name == name)?;
+                get(&|| json_answer(&self.target_group(group)))
+            }
+        })
+    }
+
+    fn readiness(&self) -> Response<Full<Bytes>> {
+        if self.ready.load(Ordering::Acquire) {
+            text_answer(StatusCode::OK, "ready\n")
+        } else {
+            text_answer(StatusCode::SERVICE_UNAVAILABLE, "not ready\n")
+        }
+    }
+
+    fn list_connections(&self, query: &str) -> Response<Full<Bytes>> {
+        match query::parse(query) {
+            Ok(filter) => match self.page(&filter) {
+                Ok(page) => json_answer(&page),
+                Err(failed) => error(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    "flow_table",
+                    &format!("the flow table could not be read: {failed}"),
+                ),
+            },
+            Err(message) => error(StatusCode::BAD_REQUEST, "bad_query", &message),
+        }
+    }
+
+    fn scrape(&self) -> Response<Full<Bytes>> {
+        match self.render_metrics() {
+            Ok(text) => answer::metrics_answer(text),
+            Err(failed) => error(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "metrics",
+                &json!(failed).to_string(),
+            ),
+        }
+    }
+}

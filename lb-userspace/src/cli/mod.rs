@@ -1,0 +1,145 @@
+//! The command line: verbs, options, exit status.
+
+mod client;
+mod table;
+mod verbs;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::Config;
+use crate::{daemon, dataplane, logging};
+use client::Unreached;
+
+/// Exit status when the configuration is bad or running failed.
+const FAILED: u8 = 1;
+/// Exit status when the daemon could not be reached.
+const UNREACHED: u8 = 3;
+
+/// A sticky load balancer for WebSockets.
+#[derive(Debug, Parser)]
+#[command(name = "limpet", version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Run the balancer.
+    Run(ConfigFile),
+    /// Check a configuration file and say everything that is wrong with it.
+    Check(ConfigFile),
+    /// Show what runs, what is attached and why.
+    Status(Ask),
+    /// List upgraded connections and what carries them.
+    Connections {
+        /// Only those of this target.
+        #[arg(long, value_name = "ADDR")]
+        target: Option<String>,
+        /// Only those that this carries: xdp, tc or userspace.
+        #[arg(long, value_name = "PATH")]
+        path: Option<String>,
+        #[command(flatten)]
+        ask: Ask,
+    },
+    /// Detach the kernel program and remove what is pinned.
+    Detach {
+        /// The configuration that names the pin directory; else the default one.
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+        /// End the flows that live, with resets.
+        #[arg(long)]
+        force: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+struct ConfigFile {
+    /// The configuration file.
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+}
+
+/// How the daemon is asked.
+#[derive(Debug, Args)]
+struct Ask {
+    /// The daemon's admin API: http://HOST:PORT or unix:/PATH.
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "LIMPET_ADMIN",
+        default_value = "http://127.0.0.1:9900"
+    )]
+    admin: String,
+    /// The file that holds the admin API's token.
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// Print the API's JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Does what the arguments say.
+pub(crate) fn main() -> ExitCode {
+    let done = match Cli::parse().verb {
+        Verb::Run(file) => run(&file.config),
+        Verb::Check(file) => check(&file.config),
+        Verb::Status(ask) => verbs::status(&ask),
+        Verb::Connections { target, path, ask } => {
+            verbs::connections(&ask, target.as_deref(), path.as_deref())
+        }
+        Verb::Detach { config, force } => detach(config.as_deref(), force),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("limpet: {error:#}");
+            let unreached = error.downcast_ref::<Unreached>().is_some();
+            ExitCode::from(if unreached { UNREACHED } else { FAILED })
+        }
+    }
+}
+
+fn run(file: &Path) -> anyhow::Result<()> {
+    let config = Config::load(file)?;
+    logging::start(&config.log);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    let done = runtime.block_on(daemon::run(config));
+    // A second TERM waits for nobody.
+    runtime.shutdown_background();
+    done
+}
+
+fn check(file: &Path) -> anyhow::Result<()> {
+    let config = Config::load(file)?;
+    let targets: usize = config
+        .target_groups
+        .iter()
+        .map(|group| group.targets.len())
+        .sum();
+    println!(
+        "ok: {} listeners, {} target groups, {targets} targets",
+        config.listeners.len(),
+        config.target_groups.len()
+    );
+    Ok(())
+}
+
+fn detach(config: Option<&Path>, force: bool) -> anyhow::Result<()> {
+    let pin_dir = match config {
+        Some(file) => Config::load(file)?.fastpath.pin_dir,
+        None => crate::config::default_pin_dir(),
+    };
+    let report = dataplane::detach(&pin_dir, force)?;
+    match (report.found, report.ended) {
+        (false, _) => println!("nothing is attached under {}", pin_dir.display()),
+        (true, 0) => println!("detached"),
+        (true, ended) => println!("detached; {ended} connections were reset"),
+    }
+    Ok(())
+}

@@ -1,0 +1,46 @@
+//! Every default of the configuration, each with the reason for its value.
+
+use std::time::Duration;
+
+/// Where a Linux service keeps what must survive a restart.
+pub(super) const STATE_DIR: &str = "/var/lib/limpet";
+/// Long enough for a request to finish, shorter than service managers wait (90 s).
+pub(super) const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(30);
+/// What an operator wants to read without having asked.
+pub(super) const LOG_LEVEL: &str = "info";
+/// Loopback: reachable for tools on the host, closed to everybody else.
+pub(super) const ADMIN_BIND: &str = "127.0.0.1:9900";
+
+/// Room for many connections; the table allocates entries as they come.
+pub(super) const MAX_FLOWS: u32 = 1_000_000;
+/// Below the usual `ip_local_port_range` (32768-60999), above reserved services.
+pub(super) const SOURCE_PORTS: &str = "10000-32767";
+/// The usual place of bpffs, in a directory of our own.
+pub(super) const PIN_DIR: &str = "/sys/fs/bpf/limpet";
+
+/// The limit that ALB sets on all headers together.
+pub(super) const HEADER_BYTES: u64 = 64 * 1024;
+/// Far above what browsers send, and what hyper parses without allocating.
+pub(super) const HEADER_COUNT: u32 = 100;
+/// A slow mobile client manages; a slow-header attack does not last.
+pub(super) const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Envoy's; a target in the same network answers a SYN in milliseconds.
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// What ALB and nginx give a target to begin its answer.
+pub(super) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// ALB's idle timeout for HTTP.
+pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// WebSockets are quiet by nature; an hour outlives ordinary ping intervals.
+pub(super) const WEBSOCKET_IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
+
+/// The name that the documentation and the demo use.
+pub(super) const COOKIE: &str = "LIMPET";
+/// ALB's stickiness duration.
+pub(super) const STICKINESS: Duration = Duration::from_secs(86_400);
+/// ALB's longest stickiness duration.
+pub(super) const STICKINESS_MAX: Duration = Duration::from_secs(7 * 86_400);
+/// Weights are relative; equal ones need not be written.
+pub(super) const WEIGHT: u32 = 1;
+/// AWS's largest weight; keeps sums of weights far from overflow.
+pub(super) const WEIGHT_MAX: u32 = 999;

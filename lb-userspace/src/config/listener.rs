@@ -1,0 +1,100 @@
+//! `[[listener]]`: where clients arrive and what is done with them.
+
+use std::collections::HashSet;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::limits::positive;
+use super::reader::Section;
+use super::{TargetGroup, checked_name, defaults};
+
+/// `[[listener]]`.
+#[derive(Debug, Clone)]
+pub(crate) struct Listener {
+    pub(crate) name: String,
+    pub(crate) binds: Vec<SocketAddr>,
+    /// The name of a target group that exists.
+    pub(crate) target_group: String,
+    /// How long an HTTP connection may be without a byte.
+    pub(crate) idle_timeout: Duration,
+    /// How long an upgraded connection may be without payload.
+    pub(crate) websocket_idle_timeout: Duration,
+    pub(crate) x_forwarded_for: ForwardedFor,
+}
+
+/// `listener.x_forwarded_for`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ForwardedFor {
+    Append,
+    Preserve,
+    Remove,
+}
+
+const FORWARDED_FOR: [(&str, ForwardedFor); 3] = [
+    ("append", ForwardedFor::Append),
+    ("preserve", ForwardedFor::Preserve),
+    ("remove", ForwardedFor::Remove),
+];
+
+/// What earlier listeners have taken, and the groups that exist.
+pub(super) struct Seen<'a> {
+    groups: &'a [TargetGroup],
+    names: HashSet<String>,
+    binds: HashSet<SocketAddr>,
+}
+
+impl<'a> Seen<'a> {
+    pub(super) fn new(groups: &'a [TargetGroup]) -> Self {
+        Self {
+            groups,
+            names: HashSet::new(),
+            binds: HashSet::new(),
+        }
+    }
+}
+
+pub(super) fn read(mut section: Section, seen: &mut Seen<'_>) -> Option<Listener> {
+    let name = checked_name(&mut section, &mut seen.names);
+    let binds = read_binds(&mut section, &mut seen.binds);
+    section.choice("protocol", &[("http", ())], ());
+    let target_group = read_target_group(&mut section, seen.groups);
+    let idle_timeout = positive(&mut section, "idle_timeout", defaults::IDLE_TIMEOUT);
+    let websocket_idle_timeout = positive(
+        &mut section,
+        "websocket_idle_timeout",
+        defaults::WEBSOCKET_IDLE_TIMEOUT,
+    );
+    let x_forwarded_for = section.choice("x_forwarded_for", &FORWARDED_FOR, ForwardedFor::Append);
+    section.finish();
+    Some(Listener {
+        name: name?,
+        binds: binds?,
+        target_group: target_group?,
+        idle_timeout,
+        websocket_idle_timeout,
+        x_forwarded_for,
+    })
+}
+
+fn read_binds(section: &mut Section, taken: &mut HashSet<SocketAddr>) -> Option<Vec<SocketAddr>> {
+    let binds: Vec<SocketAddr> = section.required("bind")?;
+    if binds.is_empty() {
+        section.problem("bind", "there must be at least one address");
+    }
+    for bind in &binds {
+        // Port 0 is a new port each time, so it never collides.
+        if bind.port() != 0 && !taken.insert(*bind) {
+            section.problem("bind", format!("{bind} is bound twice"));
+        }
+    }
+    Some(binds)
+}
+
+fn read_target_group(section: &mut Section, groups: &[TargetGroup]) -> Option<String> {
+    let name: String = section.required("target_group")?;
+    if groups.iter().any(|group| group.name == name) {
+        return Some(name);
+    }
+    section.problem("target_group", format!("there is no target group {name:?}"));
+    None
+}

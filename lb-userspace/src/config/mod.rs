@@ -1,0 +1,168 @@
+//! The configuration: a TOML file in, a valid `Config` out, or every error at once.
+//!
+//! Nothing past this module checks a setting again: what is in `Config` can be
+//! used as it is. Secrets are read from their files here, and never printed.
+
+mod admin;
+mod defaults;
+mod fastpath;
+mod limits;
+mod listener;
+mod log;
+mod reader;
+mod secret;
+mod target_group;
+mod units;
+
+use std::collections::HashSet;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub(crate) use admin::{Admin, AdminBind};
+pub(crate) use limits::Limits;
+pub(crate) use listener::{ForwardedFor, Listener};
+pub(crate) use log::{Log, LogFormat};
+pub(crate) use secret::{MIN_SECRET, Secret};
+pub(crate) use target_group::{SameSite, Stickiness, TargetConfig, TargetGroup};
+
+use crate::dataplane::Settings;
+use reader::{Problem, Problems, Section};
+
+/// The whole configuration, checked.
+#[derive(Debug, Clone)]
+pub(crate) struct Config {
+    /// Where what must survive a restart is kept.
+    pub(crate) state_dir: PathBuf,
+    /// How long userspace connections may go on after TERM.
+    pub(crate) shutdown_deadline: Duration,
+    pub(crate) log: Log,
+    pub(crate) admin: Admin,
+    pub(crate) fastpath: Settings,
+    pub(crate) limits: Limits,
+    pub(crate) listeners: Vec<Listener>,
+    pub(crate) target_groups: Vec<TargetGroup>,
+}
+
+/// Everything that is wrong with a file.
+#[derive(Debug)]
+pub(crate) struct Invalid {
+    file: PathBuf,
+    problems: Vec<Problem>,
+}
+
+impl fmt::Display for Invalid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, problem) in self.problems.iter().enumerate() {
+            if index > 0 {
+                f.write_str("\n")?;
+            }
+            write!(f, "{}: {problem}", self.file.display())?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Invalid {}
+
+impl Config {
+    /// Reads and checks a file.
+    pub(crate) fn load(file: &Path) -> Result<Self, Invalid> {
+        std::fs::read_to_string(file)
+            .map_err(|error| vec![whole_file(format!("cannot be read: {error}"))])
+            .and_then(|text| Self::parse(&text))
+            .map_err(|problems| Invalid {
+                file: file.to_owned(),
+                problems,
+            })
+    }
+
+    fn parse(text: &str) -> Result<Self, Vec<Problem>> {
+        let table = text
+            .parse::<toml::Table>()
+            .map_err(|error| vec![whole_file(error.to_string().trim_end().to_owned())])?;
+        let problems = Problems::default();
+        let config = Self::read(Section::root(table, problems.clone()));
+        let problems = problems.take();
+        if problems.is_empty() {
+            Ok(config)
+        } else {
+            Err(problems)
+        }
+    }
+
+    fn read(mut root: Section) -> Self {
+        let state_dir = root.or("state_dir", PathBuf::from(defaults::STATE_DIR));
+        let shutdown_deadline = root.or("shutdown_deadline", defaults::SHUTDOWN_DEADLINE);
+        let log = log::read(root.section("log"));
+        let admin = admin::read(root.section("admin"));
+        let fastpath = fastpath::read(root.section("fastpath"));
+        let limits = limits::read(root.section("limits"));
+        let target_groups = read_target_groups(&mut root);
+        let listeners = read_listeners(&mut root, &target_groups);
+        root.finish();
+        Self {
+            state_dir,
+            shutdown_deadline,
+            log,
+            admin,
+            fastpath,
+            limits,
+            listeners,
+            target_groups,
+        }
+    }
+}
+
+/// Where maps and links are pinned unless the configuration says otherwise.
+pub(crate) fn default_pin_dir() -> PathBuf {
+    PathBuf::from(defaults::PIN_DIR)
+}
+
+fn read_target_groups(root: &mut Section) -> Vec<TargetGroup> {
+    let mut names = HashSet::new();
+    root.sections("target_group")
+        .into_iter()
+        .filter_map(|section| target_group::read(section, &mut names))
+        .collect()
+}
+
+fn read_listeners(root: &mut Section, groups: &[TargetGroup]) -> Vec<Listener> {
+    let sections = root.sections("listener");
+    if sections.is_empty() {
+        root.problem("listener", "there must be at least one [[listener]]");
+    }
+    let mut seen = listener::Seen::new(groups);
+    sections
+        .into_iter()
+        .filter_map(|section| listener::read(section, &mut seen))
+        .collect()
+}
+
+/// Names become label values, ids and paths of the admin API.
+fn checked_name(section: &mut Section, names: &mut HashSet<String>) -> Option<String> {
+    let name: String = section.required("name")?;
+    let fits = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    if name.is_empty() || name.len() > 64 || !name.chars().all(fits) {
+        section.problem(
+            "name",
+            "must be 1 to 64 letters, digits, dots, dashes or underscores",
+        );
+        return None;
+    }
+    if !names.insert(name.clone()) {
+        section.problem("name", format!("{name:?} is used twice"));
+        return None;
+    }
+    Some(name)
+}
+
+fn whole_file(message: String) -> Problem {
+    Problem {
+        key: String::new(),
+        message,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,149 @@
+//! `[[target_group]]`: targets, and how a client is kept on one of them.
+
+use std::collections::HashSet;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::reader::Section;
+use super::secret::Secret;
+use super::{checked_name, defaults};
+
+/// `[[target_group]]`.
+#[derive(Debug, Clone)]
+pub(crate) struct TargetGroup {
+    pub(crate) name: String,
+    /// `None`: every request is balanced anew.
+    pub(crate) stickiness: Option<Stickiness>,
+    pub(crate) targets: Vec<TargetConfig>,
+}
+
+/// `[target_group.stickiness]`, mode `lb_cookie`.
+#[derive(Debug, Clone)]
+pub(crate) struct Stickiness {
+    pub(crate) cookie: String,
+    pub(crate) same_site: SameSite,
+    /// Empty: the host that the client asked for.
+    pub(crate) domain: String,
+    pub(crate) duration: Duration,
+    /// First seals, all open; empty: the balancer's own, made once.
+    pub(crate) secrets: Vec<Secret>,
+}
+
+/// `stickiness.same_site`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SameSite {
+    Lax,
+    Strict,
+    None,
+}
+
+/// `[[target_group.target]]`.
+#[derive(Debug, Clone)]
+pub(crate) struct TargetConfig {
+    pub(crate) address: SocketAddr,
+    pub(crate) weight: u32,
+}
+
+pub(super) fn read(mut section: Section, names: &mut HashSet<String>) -> Option<TargetGroup> {
+    let name = checked_name(&mut section, names);
+    section.choice("protocol", &[("http", ())], ());
+    section.choice("algorithm", &[("round_robin", ())], ());
+    let stickiness = read_stickiness(section.section("stickiness"));
+    let mut addresses = HashSet::new();
+    let targets = section
+        .sections("target")
+        .into_iter()
+        .filter_map(|target| read_target(target, &mut addresses))
+        .collect();
+    section.finish();
+    Some(TargetGroup {
+        name: name?,
+        stickiness,
+        targets,
+    })
+}
+
+fn read_target(mut section: Section, taken: &mut HashSet<SocketAddr>) -> Option<TargetConfig> {
+    let address: Option<SocketAddr> = section.required("address");
+    if let Some(address) = address {
+        check_address(&section, address, taken);
+    }
+    let weight = section.or("weight", defaults::WEIGHT);
+    if weight > defaults::WEIGHT_MAX {
+        section.problem(
+            "weight",
+            format!("must be between 0 and {}", defaults::WEIGHT_MAX),
+        );
+    }
+    section.finish();
+    Some(TargetConfig {
+        address: address?,
+        weight,
+    })
+}
+
+fn check_address(section: &Section, address: SocketAddr, taken: &mut HashSet<SocketAddr>) {
+    if address.port() == 0 || address.ip().is_unspecified() || address.ip().is_multicast() {
+        section.problem("address", format!("{address} cannot be connected to"));
+    }
+    if !taken.insert(address) {
+        section.problem("address", format!("{address} is in this group twice"));
+    }
+}
+
+fn read_stickiness(mut section: Section) -> Option<Stickiness> {
+    let on = section.choice("mode", &[("off", false), ("lb_cookie", true)], false);
+    let same_sites = [
+        ("lax", SameSite::Lax),
+        ("strict", SameSite::Strict),
+        ("none", SameSite::None),
+    ];
+    let stickiness = Stickiness {
+        cookie: read_cookie_name(&mut section),
+        same_site: section.choice("same_site", &same_sites, SameSite::Lax),
+        domain: read_domain(&mut section),
+        duration: read_duration(&mut section),
+        secrets: read_secrets(&mut section),
+    };
+    section.finish();
+    on.then_some(stickiness)
+}
+
+fn read_cookie_name(section: &mut Section) -> String {
+    let name: String = section.or("cookie", defaults::COOKIE.to_owned());
+    let fits = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
+    if name.is_empty() || name.len() > 64 || !name.chars().all(fits) {
+        section.problem("cookie", format!("{name:?} is not the name of a cookie"));
+    }
+    name
+}
+
+fn read_domain(section: &mut Section) -> String {
+    let domain: String = section.or("domain", String::new());
+    let fits = |c: char| c.is_ascii_alphanumeric() || ".-".contains(c);
+    if !domain.chars().all(fits) {
+        section.problem("domain", format!("{domain:?} is not a domain"));
+    }
+    domain
+}
+
+fn read_duration(section: &mut Section) -> Duration {
+    let duration = section.or("duration", defaults::STICKINESS);
+    if duration < Duration::from_secs(1) || duration > defaults::STICKINESS_MAX {
+        section.problem("duration", "must be between 1s and 7d");
+    }
+    duration
+}
+
+fn read_secrets(section: &mut Section) -> Vec<Secret> {
+    let files: Vec<PathBuf> = section.or("secret_files", Vec::new());
+    let mut secrets = Vec::new();
+    for file in files {
+        match Secret::read(&file) {
+            Ok(secret) => secrets.push(secret),
+            Err(message) => section.problem("secret_files", message),
+        }
+    }
+    secrets
+}

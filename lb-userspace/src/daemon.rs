@@ -1,0 +1,225 @@
+//! The daemon: puts the parts together, runs until a signal, and ends in order.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use anyhow::Context;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+use tracing::{info, warn};
+
+use crate::admin::{self, Admin, Names};
+use crate::config::{self, Config};
+use crate::connections::Connections;
+use crate::dataplane::{Dataplane, Event, FlowInfo};
+use crate::drain::{self, Drain, Drainer};
+use crate::metrics::Metrics;
+use crate::proxy::{Keyring, Proxy, Route, Shared, Stickiness, target_client};
+use crate::target::Group;
+use crate::{id, listen, names, state_dir};
+
+/// Runs until TERM or INT has been obeyed.
+pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
+    let mut signals = Signals::new().context("signals cannot be caught")?;
+    raise_descriptor_limit();
+    let sockets = bind_all(&config)?;
+    let routes = routes(&config)?;
+    let (dataplane, events) = Dataplane::open(config.fastpath.clone())
+        .await
+        .context("the data plane")?;
+    let (drainer, drain) = drain::channel();
+    let shared = Arc::new(share(&config, &dataplane, drain)?);
+    let admin = Arc::new(administer(&config, &routes, &shared));
+    let door = admin::bind(&config.admin.bind).context("admin.bind")?;
+    tokio::spawn(admin::serve(door, admin.clone()));
+    tokio::spawn(book_ended_flows(
+        events,
+        admin.names.clone(),
+        shared.metrics.clone(),
+    ));
+    open_listeners(sockets, &routes, &shared);
+    // What is left of `shared` here must not keep the drain waiting.
+    drop(shared);
+    admin.ready.store(true, Ordering::Release);
+    info!(
+        version = env!("CARGO_PKG_VERSION"),
+        listeners = config.listeners.len(),
+        "ready"
+    );
+    signals.terminate().await;
+    end(&config, &admin, drainer, &mut signals).await;
+    Ok(())
+}
+
+/// A listener with its sockets.
+type Bound = (config::Listener, Vec<TcpListener>);
+
+fn bind_all(config: &Config) -> anyhow::Result<Vec<Bound>> {
+    let mut all = Vec::new();
+    for (index, listener) in config.listeners.iter().enumerate() {
+        let mut sockets = Vec::new();
+        for address in &listener.binds {
+            let socket = listen::bind(*address)
+                .with_context(|| format!("listener[{index}].bind: {address}"))?;
+            info!(listener = listener.name, address = %socket.local_addr()?, "listening");
+            sockets.push(socket);
+        }
+        all.push((listener.clone(), sockets));
+    }
+    Ok(all)
+}
+
+/// Target groups by name, with what keeps their clients.
+type Groups = HashMap<String, (Arc<Group>, Option<config::Stickiness>)>;
+
+fn routes(config: &Config) -> anyhow::Result<Groups> {
+    let mut groups = Groups::new();
+    for group in &config.target_groups {
+        let mut stickiness = group.stickiness.clone();
+        if let Some(stickiness) = stickiness.as_mut().filter(|one| one.secrets.is_empty()) {
+            stickiness
+                .secrets
+                .push(state_dir::cookie_key(&config.state_dir)?);
+        }
+        groups.insert(
+            group.name.clone(),
+            (Arc::new(Group::new(group)), stickiness),
+        );
+    }
+    Ok(groups)
+}
+
+fn share(config: &Config, dataplane: &Dataplane, drain: Drain) -> anyhow::Result<Shared> {
+    Ok(Shared {
+        limits: config.limits.clone(),
+        dataplane: dataplane.clone(),
+        targets: target_client(&config.limits),
+        connections: Arc::new(Connections::default()),
+        metrics: Arc::new(Metrics::new()?),
+        drain,
+    })
+}
+
+fn administer(config: &Config, groups: &Groups, shared: &Shared) -> Admin {
+    let mut listed: Vec<Arc<Group>> = groups.values().map(|(group, _)| group.clone()).collect();
+    listed.sort_by(|a, b| a.name.cmp(&b.name));
+    Admin {
+        token: config.admin.token.clone(),
+        check_host: matches!(config.admin.bind, config::AdminBind::Tcp(at) if at.ip().is_loopback()),
+        started: Instant::now(),
+        ready: AtomicBool::new(false),
+        listeners: config.listeners.clone(),
+        names: Arc::new(Names::new(&config.listeners, &listed)),
+        groups: listed,
+        dataplane: shared.dataplane.clone(),
+        connections: shared.connections.clone(),
+        metrics: shared.metrics.clone(),
+    }
+}
+
+fn open_listeners(sockets: Vec<Bound>, groups: &Groups, shared: &Arc<Shared>) {
+    for (listener, sockets) in sockets {
+        let Some((group, stickiness)) = groups.get(&listener.target_group) else {
+            continue;
+        };
+        let stickiness = stickiness
+            .as_ref()
+            .map(|config| Stickiness::new(config, Keyring::new(&config.secrets)));
+        let id = id::name_id(&listener.name);
+        shared
+            .dataplane
+            .set_idle_timeout(id, listener.websocket_idle_timeout);
+        let route = Route {
+            group: group.clone(),
+            stickiness,
+        };
+        let proxy = Arc::new(Proxy {
+            listener,
+            id,
+            route,
+            shared: shared.clone(),
+        });
+        for socket in sockets {
+            tokio::spawn(listen::accept(socket, proxy.clone()));
+        }
+    }
+}
+
+/// Not ready any more, nothing new; then the deadline, or a second signal.
+async fn end(config: &Config, admin: &Admin, drainer: Drainer, signals: &mut Signals) {
+    admin.ready.store(false, Ordering::Release);
+    drainer.start();
+    let relayed = admin.connections.relayed().len();
+    let (flows, _) = admin.dataplane.occupancy();
+    info!(relayed, flows, "ending; flows in the kernel go on");
+    tokio::select! {
+        () = drainer.finish(config.shutdown_deadline) => info!("ended"),
+        () = signals.terminate() => warn!("ended at once, by a second signal"),
+    }
+}
+
+/// Writes the books of connections that ended in the kernel.
+async fn book_ended_flows(
+    mut events: mpsc::Receiver<Event>,
+    known: Arc<Names>,
+    metrics: Arc<Metrics>,
+) {
+    while let Some(Event::Ended { flow, cause }) = events.recv().await {
+        book_ended_flow(&flow, names::end_cause(cause), &known, &metrics);
+    }
+}
+
+fn book_ended_flow(flow: &FlowInfo, cause: &str, known: &Names, metrics: &Metrics) {
+    let path = names::path(flow.path);
+    metrics.tunnel().flow_ended(path, flow.age);
+    info!(
+        listener = %known.listener(flow.owner.listener),
+        target_group = %known.target_group(flow.owner.target_group),
+        target = %flow.target, client = %flow.client, path,
+        bytes_in = flow.bytes_in, bytes_out = flow.bytes_out,
+        duration_seconds = flow.age.as_secs_f64(), cause, "connection ended"
+    );
+}
+
+/// Every relayed connection takes two descriptors.
+fn raise_descriptor_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        warn!(%error, "the limit on open files could not be raised");
+    }
+}
+
+/// The signals that the daemon obeys.
+struct Signals {
+    term: Signal,
+    int: Signal,
+    hup: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            term: signal(SignalKind::terminate())?,
+            int: signal(SignalKind::interrupt())?,
+            hup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Waits for TERM or INT.
+    async fn terminate(&mut self) {
+        loop {
+            tokio::select! {
+                _ = self.term.recv() => return,
+                _ = self.int.recv() => return,
+                _ = self.hup.recv() => {
+                    warn!("HUP: reloading is not implemented yet; the configuration is unchanged");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! The data plane with its fast path on: table, ports and who may touch them.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use lb_common::flow::{Flow, FlowKey, Shifts};
+
+use super::address;
+use super::attach::PinDir;
+use super::ports::{Ports, Route};
+use super::table::{Entry, Reader, Table};
+use super::types::{InterfaceStatus, Path};
+
+/// `websocket_idle_timeout` of listeners that are not configured any more.
+pub(super) const DEFAULT_IDLE: Duration = Duration::from_secs(3600);
+
+/// Shared by every candidate and the thread that ends flows.
+pub(super) struct Active {
+    table: Mutex<Table>,
+    ports: Mutex<Ports>,
+    reader: Reader,
+    idle: Mutex<HashMap<u32, Duration>>,
+    /// What is attached where.
+    pub(super) status: Vec<InterfaceStatus>,
+    /// Flows the table can hold.
+    pub(super) capacity: u64,
+    _pins: PinDir,
+}
+
+impl std::fmt::Debug for Active {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Active").field("status", &self.status).finish_non_exhaustive()
+    }
+}
+
+impl Active {
+    pub(super) fn new(
+        table: Table,
+        ports: Ports,
+        reader: Reader,
+        status: Vec<InterfaceStatus>,
+        pins: PinDir,
+    ) -> Self {
+        let capacity = table.capacity();
+        Self {
+            table: Mutex::new(table),
+            ports: Mutex::new(ports),
+            reader,
+            idle: Mutex::default(),
+            status,
+            capacity,
+            _pins: pins,
+        }
+    }
+
+    /// What carries flows: XDP if it does anywhere.
+    pub(super) fn path(&self) -> Path {
+        match self.status.iter().any(|interface| interface.path == Path::Xdp) {
+            true => Path::Xdp,
+            false => Path::Tc,
+        }
+    }
+
+    pub(super) fn take_port(&self, route: Route) -> Option<u16> {
+        locked(&self.ports).take(route, Instant::now())
+    }
+
+    /// Gives back the source port of an entry.
+    pub(super) fn release(&self, entry: &Entry, rest: Duration) {
+        let (route, port) = route(entry);
+        locked(&self.ports).release(route, port, rest, Instant::now());
+    }
+
+    /// Books the source port of an adopted flow.
+    pub(super) fn adopt(&self, entry: &Entry) {
+        let (route, port) = route(entry);
+        locked(&self.ports).adopt(route, port);
+    }
+
+    pub(super) fn ports_used(&self) -> (Vec<(SocketAddr, u64)>, u64) {
+        let ports = locked(&self.ports);
+        (ports.used(), u64::from(ports.capacity()))
+    }
+
+    pub(super) fn observe(&self, entry: &Entry) -> io::Result<()> {
+        locked(&self.table).insert(&entry.client, &entry.flow)
+    }
+
+    /// Deletes an entry.
+    pub(super) fn forget(&self, entry: &Entry) {
+        if let Err(error) = locked(&self.table).remove(entry) {
+            tracing::error!(%error, id = entry.flow.id, "a flow could not be deleted");
+        }
+    }
+
+    pub(super) fn forget_index(&self, target: &FlowKey) -> io::Result<()> {
+        locked(&self.table).remove_index(target)
+    }
+
+    /// A flow, its word not younger than its records.
+    pub(super) fn read(&self, client: &FlowKey) -> io::Result<Option<Flow>> {
+        locked(&self.table).get_ordered(client)
+    }
+
+    pub(super) fn commit(&self, entry: &Entry, word: u64, shifts: Shifts) -> io::Result<bool> {
+        locked(&self.table).commit(entry, word, shifts)
+    }
+
+    pub(super) fn end(&self, entry: &Entry) -> io::Result<()> {
+        locked(&self.table).end(entry)
+    }
+
+    pub(super) fn counters(&self) -> Vec<(&'static str, &'static str, u64)> {
+        locked(&self.table).counters()
+    }
+
+    pub(super) fn reader(&self) -> &Reader {
+        &self.reader
+    }
+
+    pub(super) fn set_idle_timeout(&self, listener: u32, timeout: Duration) {
+        locked(&self.idle).insert(listener, timeout);
+    }
+
+    pub(super) fn idle_timeout(&self, listener: u32) -> Duration {
+        locked(&self.idle).get(&listener).copied().unwrap_or(DEFAULT_IDLE)
+    }
+
+    /// The shortest idle timeout set.
+    pub(super) fn shortest_idle(&self) -> Duration {
+        locked(&self.idle).values().copied().min().unwrap_or(DEFAULT_IDLE)
+    }
+}
+
+fn route(entry: &Entry) -> (Route, u16) {
+    let source = entry.source();
+    ((source.ip(), address::peer(&entry.flow.target)), source.port())
+}
+
+/// A panic elsewhere must not take the data plane down: the maps are whole after
+/// each call.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,262 @@
+//! A connection that may become a flow: from the target's SYN to the commit.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::{TcpSocket, TcpStream};
+
+use super::active::Active;
+use super::judge::{Leg, PROMISED_WINDOW, judge};
+use super::ports::REST_TIME_WAIT;
+use super::socket::{self, Positions, Repaired};
+use super::table::Entry;
+use super::types::{Handoff, Refusal, Request};
+use super::address;
+
+/// Source ports tried when a connection of an earlier daemon is still in the way.
+const PORT_TRIES: usize = 8;
+/// Attempts that may ask a slow peer for its acknowledgment by a window probe; the
+/// one probe after the 101 matters, more would only add packets.
+const PROBES: u32 = 3;
+
+/// A connection that may become a flow. Dropping it gives back port and entry.
+#[derive(Debug)]
+pub(crate) struct Candidate {
+    id: u64,
+    state: State,
+    attempts: u32,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Watched by the program, with a port of ours.
+    Observing { active: Arc<Active>, entry: Entry },
+    /// Will stay in userspace.
+    Refused(Refusal),
+    /// In the kernel.
+    Committed,
+}
+
+impl Candidate {
+    /// A connection that stays in userspace.
+    pub(super) fn refused(id: u64, refusal: Refusal) -> Self {
+        Self { id, state: State::Refused(refusal), attempts: 0 }
+    }
+
+    /// The connection's id for its whole life, in userspace and in the kernel.
+    pub(crate) fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Not needed: the client's leg is watched from before the target is dialled.
+    pub(crate) fn observe_client(&mut self) {}
+
+    /// Tries once to move the connection into the kernel; nothing may be waiting
+    /// in the relay. Blocks for some tens of microseconds.
+    pub(crate) fn try_handoff(&mut self, client: &TcpStream, target: &TcpStream) -> Handoff {
+        let (active, entry) = match &self.state {
+            State::Observing { active, entry } => (Arc::clone(active), *entry),
+            State::Refused(refusal) => return Handoff::Never(*refusal),
+            State::Committed => return Handoff::Committed,
+        };
+        self.attempts += 1;
+        let probe = self.attempts <= PROBES;
+        let result = attempt(&active, &entry, client.as_fd(), target.as_fd(), probe)
+            .unwrap_or_else(|error| {
+                tracing::warn!(id = self.id, %error, "handoff failed, the connection is relayed");
+                Handoff::Never(Refusal::Error)
+            });
+        match result {
+            Handoff::Committed => self.state = State::Committed,
+            Handoff::Never(refusal) => self.refuse(refusal),
+            Handoff::NotNow(_) => {}
+        }
+        result
+    }
+
+    /// Stops observing: the program need not look at its packets any more. The
+    /// port stays taken until the connection is dropped.
+    fn refuse(&mut self, refusal: Refusal) {
+        if let State::Observing { active, entry } = &self.state {
+            active.forget(entry);
+            active.release(entry, REST_TIME_WAIT);
+        }
+        self.state = State::Refused(refusal);
+    }
+}
+
+impl Drop for Candidate {
+    fn drop(&mut self) {
+        if let State::Observing { active, entry } = &self.state {
+            active.forget(entry);
+            active.release(entry, REST_TIME_WAIT);
+        }
+    }
+}
+
+/// Dials the target from a port of ours, observed from its first packet on.
+pub(super) async fn connect(
+    active: &Arc<Active>,
+    id: u64,
+    target: SocketAddr,
+    request: &Request,
+) -> io::Result<(TcpStream, Candidate)> {
+    let client = address::canonical(request.client);
+    let local = address::canonical(request.local);
+    let source = match eligible(client, target) {
+        Ok(source) => source,
+        Err(refusal) => return plain(id, target, refusal).await,
+    };
+    let client = address::key(local, client);
+    for _ in 0..PORT_TRIES {
+        let Some(port) = active.take_port((source, target)) else {
+            return plain(id, target, Refusal::Ports).await;
+        };
+        let tuple = address::tuple((source, port).into(), target);
+        let entry = Entry::observing(client, tuple, id, request.owner);
+        // From here on dropping the candidate gives everything back.
+        let candidate = Candidate {
+            id,
+            state: State::Observing { active: Arc::clone(active), entry },
+            attempts: 0,
+        };
+        if let Err(error) = active.observe(&entry) {
+            if error.kind() == io::ErrorKind::AlreadyExists {
+                continue;
+            }
+            let refusal = match error.kind() {
+                io::ErrorKind::StorageFull => Refusal::TableFull,
+                _ => Refusal::Error,
+            };
+            drop(candidate);
+            return plain(id, target, refusal).await;
+        }
+        match dial((source, port).into(), target).await {
+            Ok(stream) => return Ok((stream, candidate)),
+            Err(error) if in_the_way(&error) => drop(candidate),
+            Err(error) => return Err(error),
+        }
+    }
+    plain(id, target, Refusal::Ports).await
+}
+
+/// A connection whose port the kernel chooses, for the relay alone.
+pub(super) async fn plain(
+    id: u64,
+    target: SocketAddr,
+    refusal: Refusal,
+) -> io::Result<(TcpStream, Candidate)> {
+    Ok((TcpStream::connect(target).await?, Candidate::refused(id, refusal)))
+}
+
+/// The source address toward the target, if both ends can be spliced at all.
+fn eligible(client: SocketAddr, target: SocketAddr) -> Result<IpAddr, Refusal> {
+    if client.is_ipv4() != target.is_ipv4() {
+        return Err(Refusal::Family);
+    }
+    let source = address::source(target.ip()).map_err(|_| Refusal::Error)?;
+    let toward_client = address::source(client.ip()).map_err(|_| Refusal::Error)?;
+    // The route to an address of this host leaves from that address itself.
+    if source == target.ip() || toward_client == client.ip() {
+        return Err(Refusal::Local);
+    }
+    Ok(source)
+}
+
+async fn dial(source: SocketAddr, target: SocketAddr) -> io::Result<TcpStream> {
+    let socket = Socket::new(Domain::for_address(target), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&source.into())?;
+    let stream = TcpSocket::from_std_stream(socket.into()).connect(target).await?;
+    // Before much was received: the promise must never have been larger.
+    socket::clamp_window(stream.as_fd(), PROMISED_WINDOW)?;
+    Ok(stream)
+}
+
+/// Somebody else's socket, or TIME_WAIT of our own from before a restart.
+fn in_the_way(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::AddrNotAvailable)
+}
+
+/// One attempt, as handoff section by section: repair, read, judge, commit.
+fn attempt(
+    active: &Active,
+    entry: &Entry,
+    client: BorrowedFd<'_>,
+    target: BorrowedFd<'_>,
+    probe: bool,
+) -> io::Result<Handoff> {
+    socket::clamp_window(client, PROMISED_WINDOW)?;
+    // A delayed acknowledgment would be lost with the socket and cost the peer a
+    // retransmission.
+    socket::acknowledge(client)?;
+    socket::acknowledge(target)?;
+    let client = Repaired::enter(client)?;
+    let target = match Repaired::enter(target) {
+        Ok(target) => target,
+        Err(error) => {
+            client.leave()?;
+            return Err(error);
+        }
+    };
+    let result = decide(active, entry, &client, &target);
+    match result {
+        Ok((Handoff::Committed, _)) => Ok(Handoff::Committed),
+        Ok((refused, waiting)) => {
+            resume(client, probe && waiting[0])?;
+            resume(target, probe && waiting[1])?;
+            Ok(refused)
+        }
+        Err(error) => {
+            resume(client, false)?;
+            resume(target, false)?;
+            Err(error)
+        }
+    }
+}
+
+/// The decision, and for each leg whether it waits for an acknowledgment.
+fn decide(
+    active: &Active,
+    entry: &Entry,
+    client: &Repaired<'_>,
+    target: &Repaired<'_>,
+) -> io::Result<(Handoff, [bool; 2])> {
+    // The word first: a packet after this moment fails the swap.
+    let Some(flow) = active.read(&entry.client)? else {
+        return Ok((Handoff::Never(Refusal::Error), [false; 2]));
+    };
+    let legs = (leg(client)?, leg(target)?);
+    let waiting = [legs.0.at.unacknowledged != 0, legs.1.at.unacknowledged != 0];
+    let handoff = match judge(&flow, &legs.0, &legs.1) {
+        Err(refused) => refused,
+        Ok(shifts) => match active.commit(entry, flow.word, shifts)? {
+            true => Handoff::Committed,
+            false => Handoff::NotNow(Refusal::Pending),
+        },
+    };
+    Ok((handoff, waiting))
+}
+
+fn leg(socket: &Repaired<'_>) -> io::Result<Leg> {
+    let at: Positions = socket.positions()?;
+    let info = socket.info()?;
+    Ok(Leg {
+        at,
+        state: info.tcpi_state,
+        options: info.tcpi_options,
+        peer_scale: info.tcpi_snd_rcv_wscale & 0x0f,
+        own_scale: info.tcpi_snd_rcv_wscale >> 4,
+        send_mss: info.tcpi_snd_mss,
+        announced_mss: info.tcpi_advmss,
+        clock: socket.timestamp()?,
+    })
+}
+
+fn resume(socket: Repaired<'_>, probe: bool) -> io::Result<()> {
+    if probe { socket.leave_probing() } else { socket.leave() }
+}

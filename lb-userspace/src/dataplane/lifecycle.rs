@@ -1,0 +1,225 @@
+//! From the last packet of a flow to its deletion: one thread, one place.
+//!
+//! The program only marks flows and sends hints; this thread decides, books the
+//! end and deletes. A walk over the table finds what hints missed, and what has
+//! been idle for too long.
+
+use std::collections::HashMap;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use aya::maps::{MapData, RingBuf};
+use lb_common::event::Event as Hint;
+use lb_common::flow::{Flow, FlowKey, Side};
+use lb_common::track::all_acknowledged;
+use lb_common::word;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use tokio::sync::mpsc;
+
+use super::active::Active;
+use super::ports::{REST_BRIEF, REST_TIME_WAIT};
+use super::table::{Entry, monotonic};
+use super::types::{EndCause, Event};
+use super::{reset, unix_seconds};
+
+/// How often closing flows are looked at.
+const TICK: Duration = Duration::from_millis(200);
+/// Longest time between two walks over the table.
+const WALK: Duration = Duration::from_secs(10);
+/// An entry closed in order stays for retransmissions of the last FIN: five
+/// doublings of the least retransmission timeout of 200 ms.
+const LINGER_CLOSED: Duration = Duration::from_secs(5);
+/// After a reset only packets already under way are expected.
+const LINGER_RESET: Duration = Duration::from_secs(1);
+
+/// Runs until the daemon's end of `events` is closed.
+pub(super) fn run(active: Arc<Active>, hints: RingBuf<MapData>, events: mpsc::Sender<Event>) {
+    let mut keeper = Keeper { active, events, closing: HashMap::new(), walked: None };
+    let mut hints = hints;
+    while !keeper.events.is_closed() {
+        wait(&hints);
+        while let Some(item) = hints.next() {
+            if let Some(hint) = Hint::from_bytes(&item) {
+                keeper.hinted(&hint);
+            }
+        }
+        keeper.walk();
+        keeper.settle();
+    }
+}
+
+fn wait(hints: &RingBuf<MapData>) {
+    let timeout = PollTimeout::try_from(TICK).unwrap_or(PollTimeout::NONE);
+    let mut fds = [PollFd::new(hints.as_fd(), PollFlags::POLLIN)];
+    // An interrupted wait is as good as one that timed out.
+    let _ = poll(&mut fds, timeout);
+}
+
+struct Keeper {
+    active: Arc<Active>,
+    events: mpsc::Sender<Event>,
+    closing: HashMap<FlowKey, Closing>,
+    walked: Option<Instant>,
+}
+
+/// A flow on its way out.
+struct Closing {
+    id: u64,
+    /// The target sent its FIN before the client did.
+    target_first: bool,
+    /// Set once the end is certain: why, and when the entry may go.
+    ended: Option<(EndCause, Instant)>,
+}
+
+impl Keeper {
+    fn hinted(&mut self, hint: &Hint) {
+        self.begin(hint.client, hint.id, hint.word);
+    }
+
+    fn begin(&mut self, client: FlowKey, id: u64, state: u64) -> &mut Closing {
+        let fresh = Closing { id, target_first: target_first(state), ended: None };
+        let closing = self.closing.entry(client).or_insert(fresh);
+        if closing.id != id {
+            *closing = Closing { id, target_first: target_first(state), ended: None };
+        }
+        closing
+    }
+
+    /// Looks at every flow, now and then.
+    fn walk(&mut self) {
+        let pause = WALK.min(self.active.shortest_idle() / 4).max(TICK);
+        if self.walked.is_some_and(|at| at.elapsed() < pause) {
+            return;
+        }
+        self.walked = Some(Instant::now());
+        let now = monotonic();
+        for entry in self.active.reader().entries() {
+            if !entry.committed() {
+                continue;
+            }
+            if word::closing(entry.flow.word) {
+                self.begin(entry.client, entry.flow.id, entry.flow.word);
+            } else if entry.idle(now) > self.active.idle_timeout(entry.flow.listener) {
+                self.end(&entry, EndCause::Idle);
+            }
+        }
+    }
+
+    /// Ends a live flow: from now on its packets are dropped, both ends are reset.
+    fn end(&mut self, entry: &Entry, cause: EndCause) {
+        let result = self
+            .active
+            .end(entry)
+            .and_then(|()| reset::both_ends(&entry.client, &entry.flow));
+        if let Err(error) = result {
+            tracing::warn!(%error, id = entry.flow.id, "a reset could not be sent");
+        }
+        let closing = self.begin(entry.client, entry.flow.id, entry.flow.word);
+        closing.ended.get_or_insert((cause, Instant::now() + LINGER_RESET));
+    }
+
+    /// Moves closing flows on; deletes those that have lingered.
+    fn settle(&mut self) {
+        let (now, active, events) = (Instant::now(), &self.active, &self.events);
+        self.closing.retain(|client, closing| {
+            let flow = match active.read(client) {
+                Ok(Some(flow)) if flow.id == closing.id => flow,
+                Ok(_) => return false,
+                Err(error) => {
+                    tracing::error!(%error, "the flow table could not be read");
+                    return true;
+                }
+            };
+            let entry = Entry { client: *client, flow };
+            if closing.ended.is_none() {
+                closing.ended = ended(&flow).map(|(cause, linger)| (cause, now + linger));
+            }
+            match closing.ended {
+                Some((cause, at)) if at <= now => {
+                    bury(active, events, &entry, cause, closing.target_first);
+                    false
+                }
+                _ => true,
+            }
+        });
+    }
+}
+
+/// Whether a flow is over, and how long its entry is still needed.
+fn ended(flow: &Flow) -> Option<(EndCause, Duration)> {
+    let has = |side, flag| flow.word & word::of(side, flag) != 0;
+    if has(Side::Client, word::RST) || has(Side::Target, word::RST) {
+        return Some((EndCause::Reset, LINGER_RESET));
+    }
+    let closed = |side| has(side, word::FIN) && all_acknowledged(flow, side);
+    if closed(Side::Client) && closed(Side::Target) {
+        return Some((EndCause::Closed, LINGER_CLOSED));
+    }
+    None
+}
+
+/// Books the end, deletes the entry, lets the port rest.
+fn bury(
+    active: &Active,
+    events: &mpsc::Sender<Event>,
+    entry: &Entry,
+    cause: EndCause,
+    target_first: bool,
+) {
+    let flow = entry.info(active.path(), monotonic(), unix_seconds());
+    active.forget(entry);
+    let rest = match cause {
+        EndCause::Closed if target_first => REST_TIME_WAIT,
+        EndCause::Closed | EndCause::Reset | EndCause::Idle | EndCause::Ended => REST_BRIEF,
+    };
+    active.release(entry, rest);
+    // A full channel means that the daemon is far behind; waiting is right, the
+    // table keeps everything. A closed one means that it is going.
+    let _ = events.blocking_send(Event::Ended { flow, cause });
+}
+
+fn target_first(state: u64) -> bool {
+    state & word::of(Side::Client, word::FIN) == 0
+}
+
+/// Takes over what an earlier daemon left: whole committed flows live on, all
+/// others are ended or deleted. Returns how many were adopted.
+pub(super) fn adopt(active: &Active) -> usize {
+    let mut adopted = 0;
+    for entry in active.reader().entries() {
+        let target = super::address::target_key(&entry.client, &entry.flow.target);
+        let whole = active.reader().client_of(&target) == Some(entry.client);
+        if entry.committed() && whole && entry.flow.word & word::ENDED == 0 {
+            active.adopt(&entry);
+            adopted += 1;
+        } else {
+            give_up(active, &entry);
+        }
+    }
+    drop_dangling(active);
+    adopted
+}
+
+/// The sockets of an observing flow died with the daemon; half a flow cannot go on.
+fn give_up(active: &Active, entry: &Entry) {
+    if entry.committed() {
+        let result = active.end(entry).and_then(|()| reset::both_ends(&entry.client, &entry.flow));
+        if let Err(error) = result {
+            tracing::warn!(%error, id = entry.flow.id, "a reset could not be sent");
+        }
+    }
+    active.forget(entry);
+}
+
+fn drop_dangling(active: &Active) {
+    for target in active.reader().target_keys() {
+        let dangling = match active.reader().client_of(&target) {
+            Some(client) => !matches!(active.read(&client), Ok(Some(_))),
+            None => false,
+        };
+        if dangling && let Err(error) = active.forget_index(&target) {
+            tracing::error!(%error, "an index entry could not be deleted");
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! The data plane: everything that knows eBPF, socket repair and flows.
+//!
+//! Commands and descriptors go in, events come out, and nothing of HTTP is
+//! known here, so that it can one day run as a small privileged process beside
+//! an unprivileged one that parses.
+
+mod active;
+mod address;
+mod attach;
+mod candidate;
+mod judge;
+mod lifecycle;
+mod ports;
+mod reset;
+mod socket;
+mod table;
+mod types;
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path as FsPath;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::Context;
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+
+use active::Active;
+pub(crate) use candidate::Candidate;
+pub(crate) use types::{
+    EndCause, Event, FlowInfo, Handoff, InterfaceStatus, Mode, Owner, Path, Refusal, Request,
+    Settings,
+};
+
+/// Ended flows the daemon may be behind with before the thread that ends them waits.
+const EVENTS: usize = 1024;
+
+/// The data plane as the rest of the daemon sees it; cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Dataplane {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    next: AtomicU32,
+    fastpath: Fastpath,
+}
+
+#[derive(Debug)]
+enum Fastpath {
+    On(Arc<Active>),
+    /// Every connection is relayed, for this reason.
+    Off(String),
+}
+
+impl Dataplane {
+    /// Loads and attaches the program, adopts flows left by an earlier daemon.
+    /// Never fails for want of a capability: it falls back and `status` says why.
+    ///
+    /// # Errors
+    /// Where going on would harm: another daemon on the same pin directory.
+    pub(crate) async fn open(settings: Settings) -> anyhow::Result<(Self, mpsc::Receiver<Event>)> {
+        let (events, receiver) = mpsc::channel(EVENTS);
+        let fastpath = match settings.mode {
+            Mode::Off => Fastpath::Off("fastpath.mode is off".into()),
+            Mode::Auto | Mode::Xdp | Mode::XdpGeneric | Mode::Tc => start(&settings, events)?,
+        };
+        if let Fastpath::Off(reason) = &fastpath {
+            tracing::warn!(reason, "no fast path: every connection is relayed");
+        }
+        let next = AtomicU32::new(random_start());
+        Ok((Self { shared: Arc::new(Shared { next, fastpath }) }, receiver))
+    }
+
+    /// Opens a fresh connection to `target` that may later be handed off. It is
+    /// observed from its first packet on.
+    pub(crate) async fn connect(
+        &self,
+        target: SocketAddr,
+        request: Request,
+    ) -> io::Result<(TcpStream, Candidate)> {
+        let id = self.next_id();
+        let connect = async {
+            match &self.shared.fastpath {
+                Fastpath::On(active) => candidate::connect(active, id, target, &request).await,
+                Fastpath::Off(_) => candidate::plain(id, target, Refusal::Off).await,
+            }
+        };
+        tokio::time::timeout(request.connect_timeout, connect).await?
+    }
+
+    /// Every flow the kernel carries.
+    pub(crate) fn flows(&self) -> io::Result<Vec<FlowInfo>> {
+        let Fastpath::On(active) = &self.shared.fastpath else { return Ok(Vec::new()) };
+        let (path, now, unix) = (active.path(), table::monotonic(), unix_seconds());
+        let committed = active.reader().entries().into_iter().filter(table::Entry::committed);
+        Ok(committed.map(|entry| entry.info(path, now, unix)).collect())
+    }
+
+    /// Entries in the flow table, observed connections included, and its capacity.
+    pub(crate) fn occupancy(&self) -> (u64, u64) {
+        match &self.shared.fastpath {
+            Fastpath::On(active) => (active.reader().entries().len() as u64, active.capacity),
+            Fastpath::Off(_) => (0, 0),
+        }
+    }
+
+    /// How long flows of `listener` may be without payload; others one hour.
+    pub(crate) fn set_idle_timeout(&self, listener: u64, timeout: Duration) {
+        if let Fastpath::On(active) = &self.shared.fastpath {
+            active.set_idle_timeout(listener as u32, timeout);
+        }
+    }
+
+    /// What is attached where; empty when the fast path is off.
+    pub(crate) fn status(&self) -> Vec<InterfaceStatus> {
+        match &self.shared.fastpath {
+            Fastpath::On(active) => active.status.clone(),
+            Fastpath::Off(_) => Vec::new(),
+        }
+    }
+
+    /// Why there is no fast path.
+    pub(crate) fn off_reason(&self) -> Option<&str> {
+        match &self.shared.fastpath {
+            Fastpath::On(_) => None,
+            Fastpath::Off(reason) => Some(reason),
+        }
+    }
+
+    /// Packets: (direction, outcome, count), summed over CPUs.
+    pub(crate) fn packet_counters(&self) -> Vec<(&'static str, &'static str, u64)> {
+        match &self.shared.fastpath {
+            Fastpath::On(active) => active.counters(),
+            Fastpath::Off(_) => Vec::new(),
+        }
+    }
+
+    /// Source ports in use and how many there are, per target.
+    pub(crate) fn source_ports(&self) -> Vec<(SocketAddr, u64, u64)> {
+        let Fastpath::On(active) = &self.shared.fastpath else { return Vec::new() };
+        let (used, capacity) = active.ports_used();
+        used.into_iter().map(|(target, used)| (target, used, capacity)).collect()
+    }
+
+    fn next_id(&self) -> u64 {
+        unix_seconds() << 32 | u64::from(self.shared.next.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// Removes everything an earlier daemon left attached and pinned.
+#[derive(Debug)]
+pub(crate) struct DetachReport {
+    /// Flows that were ended with resets.
+    pub(crate) ended: usize,
+    /// Whether there was anything to remove.
+    pub(crate) found: bool,
+}
+
+/// Detaches the programs and removes the maps. Refuses while flows live unless
+/// `force`, which resets both ends of each.
+pub(crate) fn detach(pin_dir: &FsPath, force: bool) -> anyhow::Result<DetachReport> {
+    if !attach::exists(pin_dir) {
+        return Ok(DetachReport { ended: 0, found: false });
+    }
+    let pins = attach::PinDir::open(pin_dir)?;
+    // A directory without maps, or with another version's, has no flows to ask about.
+    let ended = match table::Reader::open(&pins) {
+        Ok(reader) => end_all(&pins, &reader, force)?,
+        Err(error) if force => {
+            tracing::warn!(%error, "the flow table cannot be read, removed all the same");
+            0
+        }
+        Err(_) if !pins.pin("FLOWS").exists() => 0,
+        Err(error) => return Err(error.context("reading the flow table; --force removes it")),
+    };
+    pins.remove().context("removing the pinned maps and links")?;
+    Ok(DetachReport { ended, found: true })
+}
+
+fn end_all(
+    pins: &attach::PinDir,
+    reader: &table::Reader,
+    force: bool,
+) -> anyhow::Result<usize> {
+    let live: Vec<_> = reader.entries().into_iter().filter(table::Entry::committed).collect();
+    if live.is_empty() {
+        return Ok(0);
+    }
+    if !force {
+        anyhow::bail!(
+            "{} connections are carried by the kernel; --force ends them with resets",
+            live.len()
+        );
+    }
+    let (ebpf, _) = attach::load(pins, 1)?;
+    let table = table::Table::new(ebpf, pins)?;
+    for entry in &live {
+        table.end(entry)?;
+        reset::both_ends(&entry.client, &entry.flow)
+            .with_context(|| format!("resetting connection {:x}", entry.flow.id))?;
+    }
+    Ok(live.len())
+}
+
+fn start(settings: &Settings, events: mpsc::Sender<Event>) -> anyhow::Result<Fastpath> {
+    let (active, hints) = match prepare(settings) {
+        Ok(prepared) => prepared,
+        Err(error) if error.is::<attach::InUse>() => return Err(error),
+        Err(error) => return Ok(Fastpath::Off(format!("{error:#}"))),
+    };
+    let adopted = lifecycle::adopt(&active);
+    for interface in &active.status {
+        let InterfaceStatus { name, path, reason } = interface;
+        tracing::info!(interface = name, ?path, reason, "attached");
+    }
+    tracing::info!(adopted, "fast path ready");
+    let active = Arc::new(active);
+    let keeper = Arc::clone(&active);
+    std::thread::Builder::new()
+        .name("limpet-flows".into())
+        .spawn(move || lifecycle::run(keeper, hints, events))
+        .context("starting the thread that ends flows")?;
+    Ok(Fastpath::On(active))
+}
+
+fn prepare(
+    settings: &Settings,
+) -> anyhow::Result<(Active, aya::maps::RingBuf<aya::maps::MapData>)> {
+    let pins = attach::PinDir::open(&settings.pin_dir)?;
+    let (mut ebpf, hints) = attach::load(&pins, settings.max_flows)?;
+    let status = attach::attach(&mut ebpf, &pins, settings)?;
+    let table = table::Table::new(ebpf, &pins)?;
+    let reader = table::Reader::open(&pins)?;
+    let ports = ports::Ports::new(settings.source_ports.clone(), random_start() as u16);
+    Ok((Active::new(table, ports, reader, status, pins), hints))
+}
+
+fn unix_seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
+}
+
+/// Differs from one start to the next; nothing secret depends on it.
+fn random_start() -> u32 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.subsec_nanos())
+}

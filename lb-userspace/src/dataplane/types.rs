@@ -1,0 +1,174 @@
+//! What the rest of the daemon says to the data plane and hears from it.
+
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// How the fast path is asked to run (`[fastpath]` of the configuration).
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    /// Which hook to use.
+    pub(crate) mode: Mode,
+    /// Interfaces to attach to; empty means all that are up and not loopback.
+    pub(crate) interfaces: Vec<String>,
+    /// Capacity of the flow table, in connections.
+    pub(crate) max_flows: u32,
+    /// Source ports toward targets, inclusive.
+    pub(crate) source_ports: RangeInclusive<u16>,
+    /// Directory on a bpffs that keeps maps and links across restarts.
+    pub(crate) pin_dir: PathBuf,
+}
+
+/// `fastpath.mode`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// The best hook each interface offers.
+    Auto,
+    /// Native XDP, TC behind it.
+    Xdp,
+    /// Generic XDP, TC behind it.
+    XdpGeneric,
+    /// TC only.
+    Tc,
+    /// No fast path: every connection is relayed.
+    Off,
+}
+
+/// Which way the bytes of a connection go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Path {
+    /// Forwarded by the XDP program.
+    Xdp,
+    /// Forwarded by the TC program.
+    Tc,
+    /// Relayed by the daemon.
+    Userspace,
+}
+
+/// Why a connection is not in the kernel; the strings of the admin API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Refusal {
+    /// Not decided yet; tried again at the next quiet moment.
+    Pending,
+    /// Client or target lives on this host.
+    Local,
+    /// The legs negotiated options that cannot be made alike.
+    Options,
+    /// A leg's packets do not pass the program.
+    Unobserved,
+    /// A peer's window is too small for what was promised to the other.
+    Window,
+    /// The legs are of different address families.
+    Family,
+    /// A leg announced larger segments than the other takes.
+    Mtu,
+    /// The connection is never quiet.
+    Busy,
+    /// No free source port toward this target.
+    Ports,
+    /// The flow table is full.
+    TableFull,
+    /// The fast path is off or could not be attached.
+    Off,
+    /// A system call failed; the log says which.
+    Error,
+}
+
+/// Names a flow keeps for the daemon that adopts it: hashes of configuration names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Owner {
+    /// The listener's.
+    pub(crate) listener: u64,
+    /// The target group's.
+    pub(crate) target_group: u64,
+}
+
+/// What a connection is, told before the target is dialled.
+#[derive(Debug, Clone)]
+pub(crate) struct Request {
+    /// Listener and target group.
+    pub(crate) owner: Owner,
+    /// The client's address and port.
+    pub(crate) client: SocketAddr,
+    /// The address and port the client connected to.
+    pub(crate) local: SocketAddr,
+    /// Bound on the TCP connect.
+    pub(crate) connect_timeout: Duration,
+}
+
+/// One connection the kernel carries, as read from the flow table.
+#[derive(Debug, Clone)]
+pub(crate) struct FlowInfo {
+    /// The id that the connection had as a candidate already.
+    pub(crate) id: u64,
+    /// Listener and target group.
+    pub(crate) owner: Owner,
+    /// The client's address.
+    pub(crate) client: SocketAddr,
+    /// The target's address.
+    pub(crate) target: SocketAddr,
+    /// Time since the connection to the target was begun.
+    pub(crate) age: Duration,
+    /// Time since the last payload in either direction.
+    pub(crate) idle: Duration,
+    /// A FIN or RST has been seen.
+    pub(crate) closing: bool,
+    /// Payload bytes client to target, by the kernel alone.
+    pub(crate) bytes_in: u64,
+    /// Payload bytes target to client, by the kernel alone.
+    pub(crate) bytes_out: u64,
+    /// Packets client to target.
+    pub(crate) packets_in: u64,
+    /// Packets target to client.
+    pub(crate) packets_out: u64,
+    /// The hook that carries it.
+    pub(crate) path: Path,
+}
+
+/// What the data plane tells the daemon.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// A flow has ended and left the table; its last figures.
+    Ended {
+        /// The flow.
+        flow: FlowInfo,
+        /// Why it ended.
+        cause: EndCause,
+    },
+}
+
+/// Why a flow ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum EndCause {
+    /// Both sides closed in order.
+    Closed,
+    /// A side reset it.
+    Reset,
+    /// No payload for the idle timeout.
+    Idle,
+    /// It was found without its other half, or the daemon was asked to end it.
+    Ended,
+}
+
+/// Result of one attempt to hand a connection to the kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Handoff {
+    /// The kernel carries it; both sockets must be dropped now.
+    Committed,
+    /// Not at this moment; ask again at the next quiet one.
+    NotNow(Refusal),
+    /// This connection stays in userspace.
+    Never(Refusal),
+}
+
+/// Per interface: what is attached and why.
+#[derive(Debug, Clone)]
+pub(crate) struct InterfaceStatus {
+    /// Interface name.
+    pub(crate) name: String,
+    /// What carries packets there.
+    pub(crate) path: Path,
+    /// Why that one.
+    pub(crate) reason: String,
+}

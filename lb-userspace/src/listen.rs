@@ -1,0 +1,80 @@
+//! Listening sockets and the loops that accept from them.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::{TcpListener, TcpStream};
+use tracing::warn;
+
+use crate::drain::Stage;
+use crate::proxy::{Proxy, serve};
+
+/// Connections that may wait to be accepted; the kernel caps it at `somaxconn`.
+const BACKLOG: i32 = 4096;
+/// After descriptors or memory have run out, connections end before more come.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Opens one listening socket.
+pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    if address.is_ipv6() {
+        // So that 0.0.0.0 and [::] can be bound side by side.
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// Accepts until the daemon drains; the listening socket is closed then.
+pub(crate) async fn accept(listener: TcpListener, proxy: Arc<Proxy>) {
+    let mut drain = proxy.shared.drain.clone();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = drain.reached(Stage::Draining) => return,
+        };
+        match accepted {
+            Ok((stream, client)) => start(stream, client, &proxy),
+            Err(error) if is_the_clients(&error) => {}
+            Err(error) => {
+                warn!(listener = proxy.listener.name, %error, "a connection could not be accepted");
+                proxy
+                    .shared
+                    .metrics
+                    .rejected(&proxy.listener.name, "accept");
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+fn start(stream: TcpStream, client: SocketAddr, proxy: &Arc<Proxy>) {
+    let mut drain = proxy.shared.drain.clone();
+    let serving = serve(proxy.clone(), stream, client);
+    tokio::spawn(async move {
+        tokio::select! {
+            () = serving => {}
+            () = drain.reached(Stage::Closing) => {}
+        }
+    });
+}
+
+/// The client was gone before it was accepted.
+fn is_the_clients(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::Interrupted
+    )
+}

@@ -1,0 +1,28 @@
+//! Limpet: a sticky load balancer for WebSockets.
+//!
+//! From top to bottom: `cli` (the command), `config` (a checked configuration),
+//! `daemon` (the parts put together), `listen`, `proxy`, `balance` and `target`,
+//! `dataplane`; beside them `admin`, `metrics` and `drain`.
+
+mod admin;
+mod balance;
+mod cli;
+mod config;
+mod connections;
+mod daemon;
+mod dataplane;
+mod drain;
+mod id;
+mod listen;
+mod logging;
+mod metrics;
+mod names;
+mod proxy;
+mod state_dir;
+mod target;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::main()
+}

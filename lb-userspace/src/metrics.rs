@@ -1,0 +1,316 @@
+//! What the daemon counts. Labels hold names of the configuration and fixed
+//! words only, never what a client sent.
+
+use std::time::Duration;
+
+use http::StatusCode;
+use prometheus::{
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
+};
+
+use crate::dataplane::Refusal;
+use crate::names;
+
+/// From a fast answer in the LAN to the default response timeout.
+const REQUEST_SECONDS: [f64; 12] = [
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 10.0, 60.0,
+];
+/// From an immediate handoff to one that waited for a quiet moment.
+const HANDOFF_SECONDS: [f64; 10] = [
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 10.0,
+];
+/// From a page view to a day.
+const CONNECTION_SECONDS: [f64; 8] = [0.1, 1.0, 10.0, 60.0, 600.0, 3600.0, 21_600.0, 86_400.0];
+
+/// Who made an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Origin {
+    Balancer,
+    Target,
+}
+
+/// What became of an upgrade request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Upgrade {
+    /// A verified 101.
+    Accepted,
+    /// The target answered something else than 101.
+    RefusedByTarget,
+    /// The request did not pass the gate.
+    Rejected,
+    /// The target could not be reached, or its 101 was wrong.
+    Failed,
+}
+
+/// All counters of the daemon.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    registry: Registry,
+    requests: IntCounterVec,
+    request_duration: HistogramVec,
+    upgrades_requested: IntCounter,
+    upgrades: IntCounterVec,
+    stickiness: IntCounterVec,
+    rejected: IntCounterVec,
+    tunnel: TunnelMetrics,
+    pub(crate) gauges: Gauges,
+}
+
+/// What a tunnel counts; cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct TunnelMetrics {
+    handoffs: IntCounterVec,
+    handoff_duration: Histogram,
+    connection_duration: HistogramVec,
+}
+
+/// What is read from elsewhere at every scrape.
+#[derive(Debug)]
+pub(crate) struct Gauges {
+    pub(crate) connections: IntGaugeVec,
+    pub(crate) target_connections: IntGaugeVec,
+    pub(crate) flows: IntGaugeVec,
+    pub(crate) flow_table_entries: IntGauge,
+    pub(crate) flow_table_capacity: IntGauge,
+    pub(crate) source_ports_used: IntGaugeVec,
+    pub(crate) source_ports_capacity: IntGaugeVec,
+    pub(crate) fastpath_packets: IntCounterVec,
+}
+
+impl Metrics {
+    pub(crate) fn new() -> prometheus::Result<Self> {
+        let registry = Registry::new_custom(Some("limpet".to_owned()), None)?;
+        let new = Builder(&registry);
+        let info = new.gauges(
+            "build_info",
+            "The version that runs; always 1",
+            &["version"],
+        )?;
+        info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        Ok(Self {
+            requests: new.counters(
+                "requests_total",
+                "Answers, by who made them",
+                &["listener", "target_group", "code", "origin"],
+            )?,
+            request_duration: new.histograms(
+                "request_duration_seconds",
+                "From a whole request head to the head of the answer",
+                &["listener", "target_group"],
+                &REQUEST_SECONDS,
+            )?,
+            upgrades_requested: new.counter("upgrades_requested_total", "Requests to upgrade")?,
+            upgrades: new.counters(
+                "upgrades_total",
+                "What became of requests to upgrade",
+                &["listener", "result"],
+            )?,
+            stickiness: new.counters(
+                "stickiness_total",
+                "What became of stickiness cookies",
+                &["target_group", "verdict"],
+            )?,
+            rejected: new.counters(
+                "rejected_total",
+                "Requests that no target has seen, because they were at fault",
+                &["listener", "reason"],
+            )?,
+            tunnel: TunnelMetrics::new(&new)?,
+            gauges: Gauges::new(&new)?,
+            registry,
+        })
+    }
+
+    pub(crate) fn request(
+        &self,
+        listener: &str,
+        group: &str,
+        status: StatusCode,
+        origin: Origin,
+        took: Duration,
+    ) {
+        let origin = match origin {
+            Origin::Balancer => "balancer",
+            Origin::Target => "target",
+        };
+        self.requests
+            .with_label_values(&[listener, group, status.as_str(), origin])
+            .inc();
+        let duration = self.request_duration.with_label_values(&[listener, group]);
+        duration.observe(took.as_secs_f64());
+    }
+
+    pub(crate) fn upgrade_requested(&self) {
+        self.upgrades_requested.inc();
+    }
+
+    pub(crate) fn upgrade(&self, listener: &str, result: Upgrade) {
+        let result = match result {
+            Upgrade::Accepted => "accepted",
+            Upgrade::RefusedByTarget => "refused_by_target",
+            Upgrade::Rejected => "rejected",
+            Upgrade::Failed => "failed",
+        };
+        self.upgrades.with_label_values(&[listener, result]).inc();
+    }
+
+    pub(crate) fn verdict(&self, group: &str, verdict: &str) {
+        self.stickiness.with_label_values(&[group, verdict]).inc();
+    }
+
+    pub(crate) fn rejected(&self, listener: &str, reason: &str) {
+        self.rejected.with_label_values(&[listener, reason]).inc();
+    }
+
+    /// What a new tunnel counts with.
+    pub(crate) fn tunnel(&self) -> TunnelMetrics {
+        self.tunnel.clone()
+    }
+
+    /// The Prometheus text format.
+    pub(crate) fn render(&self) -> prometheus::Result<String> {
+        TextEncoder::new().encode_to_string(&self.registry.gather())
+    }
+}
+
+impl TunnelMetrics {
+    fn new(new: &Builder<'_>) -> prometheus::Result<Self> {
+        Ok(Self {
+            handoffs: new.counters(
+                "handoffs_total",
+                "Attempts to move a connection into the kernel",
+                &["result", "reason"],
+            )?,
+            handoff_duration: new.histogram(
+                "handoff_duration_seconds",
+                "From the 101 to the kernel",
+                &HANDOFF_SECONDS,
+            )?,
+            connection_duration: new.histograms(
+                "connection_duration_seconds",
+                "How long upgraded connections lasted, by what carried them last",
+                &["path"],
+                &CONNECTION_SECONDS,
+            )?,
+        })
+    }
+
+    pub(crate) fn committed(&self, after: Duration) {
+        self.handoffs.with_label_values(&["committed", ""]).inc();
+        self.handoff_duration.observe(after.as_secs_f64());
+    }
+
+    pub(crate) fn not_now(&self, reason: Refusal) {
+        self.handoffs
+            .with_label_values(&["not_now", names::refusal(reason)])
+            .inc();
+    }
+
+    pub(crate) fn never(&self, reason: Refusal) {
+        self.handoffs
+            .with_label_values(&["never", names::refusal(reason)])
+            .inc();
+    }
+
+    /// A relayed connection has ended.
+    pub(crate) fn ended(&self, after: Duration) {
+        self.flow_ended("userspace", after);
+    }
+
+    /// A connection has ended on `path`.
+    pub(crate) fn flow_ended(&self, path: &str, after: Duration) {
+        self.connection_duration
+            .with_label_values(&[path])
+            .observe(after.as_secs_f64());
+    }
+}
+
+impl Gauges {
+    fn new(new: &Builder<'_>) -> prometheus::Result<Self> {
+        Ok(Self {
+            connections: new.gauges(
+                "connections",
+                "Upgraded connections",
+                &["listener", "path"],
+            )?,
+            target_connections: new.gauges(
+                "target_connections",
+                "Upgraded connections of a target",
+                &["target_group", "target", "path"],
+            )?,
+            flows: new.gauges("flows", "Connections in the kernel", &["path"])?,
+            flow_table_entries: new.gauge("flow_table_entries", "Flows in the flow table")?,
+            flow_table_capacity: new.gauge("flow_table_capacity", "Flows that fit")?,
+            source_ports_used: new.gauges(
+                "source_ports_used",
+                "Source ports in use or at rest, toward a target",
+                &["target"],
+            )?,
+            source_ports_capacity: new.gauges(
+                "source_ports_capacity",
+                "Source ports there are, toward a target",
+                &["target"],
+            )?,
+            fastpath_packets: new.counters(
+                "fastpath_packets_total",
+                "Packets that the kernel program has seen",
+                &["direction", "outcome"],
+            )?,
+        })
+    }
+}
+
+/// Makes metrics and registers them.
+struct Builder<'a>(&'a Registry);
+
+impl Builder<'_> {
+    fn counter(&self, name: &str, help: &str) -> prometheus::Result<IntCounter> {
+        let metric = IntCounter::new(name, help)?;
+        self.0.register(Box::new(metric.clone()))?;
+        Ok(metric)
+    }
+
+    fn counters(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+    ) -> prometheus::Result<IntCounterVec> {
+        let metric = IntCounterVec::new(Opts::new(name, help), labels)?;
+        self.0.register(Box::new(metric.clone()))?;
+        Ok(metric)
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> prometheus::Result<IntGauge> {
+        let metric = IntGauge::new(name, help)?;
+        self.0.register(Box::new(metric.clone()))?;
+        Ok(metric)
+    }
+
+    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntGaugeVec> {
+        let metric = IntGaugeVec::new(Opts::new(name, help), labels)?;
+        self.0.register(Box::new(metric.clone()))?;
+        Ok(metric)
+    }
+
+    fn histogram(&self, name: &str, help: &str, buckets: &[f64]) -> prometheus::Result<Histogram> {
+        let metric =
+            Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec()))?;
+        self.0.register(Box::new(metric.clone()))?;
+        Ok(metric)
+    }
+
+    fn histograms(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+        buckets: &[f64],
+    ) -> prometheus::Result<HistogramVec> {
+        let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
+        let metric = HistogramVec::new(options, labels)?;
+        self.0.register(Box::new(metric.clone()))?;
+        Ok(metric)
+    }
+}

@@ -1,0 +1,41 @@
+//! The words for the data plane's enums, the same in the admin API, in metrics
+//! and in the log.
+
+use crate::dataplane::{EndCause, Path, Refusal};
+
+/// Why a connection is not in the kernel.
+pub(crate) fn refusal(reason: Refusal) -> &'static str {
+    match reason {
+        Refusal::Pending => "pending",
+        Refusal::Local => "local",
+        Refusal::Options => "options",
+        Refusal::Unobserved => "unobserved",
+        Refusal::Window => "window",
+        Refusal::Family => "family",
+        Refusal::Mtu => "mtu",
+        Refusal::Busy => "busy",
+        Refusal::Ports => "ports",
+        Refusal::TableFull => "table_full",
+        Refusal::Off => "off",
+        Refusal::Error => "error",
+    }
+}
+
+/// What carries a connection, or is attached to an interface.
+pub(crate) fn path(path: Path) -> &'static str {
+    match path {
+        Path::Xdp => "xdp",
+        Path::Tc => "tc",
+        Path::Userspace => "userspace",
+    }
+}
+
+/// Why a flow ended.
+pub(crate) fn end_cause(cause: EndCause) -> &'static str {
+    match cause {
+        EndCause::Closed => "closed",
+        EndCause::Reset => "reset",
+        EndCause::Idle => "idle",
+        EndCause::Ended => "ended",
+    }
+}

@@ -1,0 +1,187 @@
+//! Bodies on their way through: streamed, never collected.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+
+/// A response body: the balancer's own words or a target's bytes.
+pub(super) struct Reply {
+    source: Source,
+    /// Dropped with the body: whatever must outlive the answer.
+    held: Option<Box<dyn Send>>,
+}
+
+enum Source {
+    Text(Full<Bytes>),
+    Target(Incoming),
+}
+
+impl Reply {
+    pub(super) fn text(text: String) -> Self {
+        Self {
+            source: Source::Text(Full::new(text.into())),
+            held: None,
+        }
+    }
+
+    pub(super) fn empty() -> Self {
+        Self {
+            source: Source::Text(Full::default()),
+            held: None,
+        }
+    }
+
+    pub(super) fn target(body: Incoming) -> Self {
+        Self {
+            source: Source::Target(body),
+            held: None,
+        }
+    }
+
+    /// Keeps something until the body is done with.
+    pub(super) fn holding(mut self, held: impl Send + 'static) -> Self {
+        self.held = Some(match self.held.take() {
+            Some(other) => Box::new((other, held)),
+            None => Box::new(held),
+        });
+        self
+    }
+}
+
+impl Body for Reply {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        match &mut self.source {
+            Source::Text(body) => Pin::new(body)
+                .poll_frame(cx)
+                .map_err(|never| match never {}),
+            Source::Target(body) => Pin::new(body).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.source {
+            Source::Text(body) => body.is_end_stream(),
+            Source::Target(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.source {
+            Source::Text(body) => body.size_hint(),
+            Source::Target(body) => body.size_hint(),
+        }
+    }
+}
+
+/// A request body that can be offered to another target as long as no target
+/// has asked for its first byte.
+pub(crate) struct Parcel {
+    shared: Arc<Mutex<Content>>,
+    taken: Option<Incoming>,
+}
+
+/// The sender's view of a request body.
+#[derive(Clone)]
+pub(super) struct Sender(Arc<Mutex<Content>>);
+
+struct Content {
+    body: Option<Incoming>,
+    size: SizeHint,
+    empty: bool,
+    progress: Progress,
+}
+
+/// How a request body is getting on.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Progress {
+    /// When a piece of it last went to the target.
+    pub(super) moved: Instant,
+    /// The target would take more, and the client has not sent it.
+    pub(super) starved: bool,
+}
+
+impl Sender {
+    pub(super) fn new(body: Incoming) -> Self {
+        let (size, empty) = (body.size_hint(), body.is_end_stream());
+        let body = Some(body);
+        let progress = Progress {
+            moved: Instant::now(),
+            starved: false,
+        };
+        let content = Content {
+            body,
+            size,
+            empty,
+            progress,
+        };
+        Self(Arc::new(Mutex::new(content)))
+    }
+
+    /// The body, for one more target; `None` once a target has begun to take it.
+    pub(super) fn parcel(&self) -> Option<Parcel> {
+        let untouched = lock(&self.0).body.is_some();
+        untouched.then(|| Parcel {
+            shared: self.0.clone(),
+            taken: None,
+        })
+    }
+
+    /// How the body is getting on.
+    pub(super) fn progress(&self) -> Progress {
+        lock(&self.0).progress
+    }
+}
+
+impl Body for Parcel {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let this = self.get_mut();
+        let mut content = lock(&this.shared);
+        if this.taken.is_none() {
+            this.taken = content.body.take();
+        }
+        let Some(body) = &mut this.taken else {
+            return Poll::Ready(None);
+        };
+        let frame = Pin::new(&mut *body).poll_frame(cx);
+        content.progress.starved = frame.is_pending();
+        if frame.is_ready() {
+            content.progress.moved = Instant::now();
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.taken {
+            Some(body) => body.is_end_stream(),
+            None => lock(&self.shared).empty,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.taken {
+            Some(body) => body.size_hint(),
+            None => lock(&self.shared).size,
+        }
+    }
+}
+
+fn lock(content: &Mutex<Content>) -> std::sync::MutexGuard<'_, Content> {
+    content.lock().unwrap_or_else(PoisonError::into_inner)
+}

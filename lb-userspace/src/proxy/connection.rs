@@ -1,0 +1,199 @@
+//! One client connection: its requests in turn, its limits in time, and what it
+//! becomes when a request was upgraded.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Poll, ready};
+use std::time::Duration;
+
+use http::{Request, Response, StatusCode};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::Service;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::Proxy;
+use super::body::Reply;
+use super::fault::Fault;
+use super::pace::{Expired, Pace, PacedStream};
+use super::tunnel::Tunnel;
+use crate::drain::Stage;
+
+/// How long a client may go on sending what nobody reads, so that it gets to
+/// read the answer before a reset takes it away.
+const LINGER: Duration = Duration::from_secs(1);
+/// And how much.
+const LINGER_BYTES: usize = 256 * 1024;
+
+/// The client of a connection, as its requests see it.
+#[derive(Debug)]
+pub(super) struct Peer {
+    pub(super) client: SocketAddr,
+    /// The address that the client connected to.
+    pub(super) local: SocketAddr,
+    pub(super) pace: Arc<Pace>,
+    tunnel: Mutex<Option<Box<Tunnel>>>,
+}
+
+impl Peer {
+    /// Lays a tunnel ready; it opens once the 101 is written.
+    pub(super) fn lay(&self, tunnel: Tunnel) {
+        *self.slot() = Some(Box::new(tunnel));
+    }
+
+    fn slot(&self) -> std::sync::MutexGuard<'_, Option<Box<Tunnel>>> {
+        self.tunnel.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Serves a client until it goes, is too slow, or its tunnel has been opened.
+pub(crate) async fn serve(proxy: Arc<Proxy>, stream: TcpStream, client: SocketAddr) {
+    let Ok(local) = stream.local_addr() else {
+        return;
+    };
+    // Answers and frames are written whole; waiting for more only delays them.
+    let _ = stream.set_nodelay(true);
+    let pace = Pace::new(
+        proxy.shared.limits.header_timeout,
+        proxy.listener.idle_timeout,
+    );
+    let peer = Arc::new(Peer {
+        client,
+        local,
+        pace: pace.clone(),
+        tunnel: Mutex::new(None),
+    });
+    let service = Handler {
+        proxy: proxy.clone(),
+        peer: peer.clone(),
+    };
+    let io = TokioIo::new(PacedStream { stream, pace });
+    let mut connection = builder(&proxy).serve_connection(io, service);
+    let end = drive(&proxy, &peer, &mut connection).await;
+    let parts = connection.into_parts();
+    let stream = parts.io.into_inner().stream;
+    match end {
+        End::Done(Ok(())) => {
+            let tunnel = peer.slot().take();
+            if let Some(tunnel) = tunnel {
+                // A task of its own, as small as a tunnel.
+                tokio::spawn(tunnel.run(stream, parts.read_buf));
+            } else {
+                close_gently(stream).await;
+            }
+        }
+        End::Done(Err(error)) if error.is_parse() => {
+            proxy.count_unparsed(unparsed_status(&error));
+            close_gently(stream).await;
+        }
+        End::Expired(Expired::Head) => {
+            proxy.count_fault(Fault::ClientSlow);
+            refuse(stream, Fault::ClientSlow).await;
+        }
+        // Broken off, or idle: nobody waits for a word.
+        End::Done(Err(_)) | End::Expired(Expired::Idle | Expired::Body) => {}
+    }
+}
+
+/// How the HTTP part of a connection ended.
+enum End {
+    Done(hyper::Result<()>),
+    Expired(Expired),
+}
+
+type Connection = http1::Connection<TokioIo<PacedStream>, Handler>;
+
+fn builder(proxy: &Proxy) -> http1::Builder {
+    let limits = &proxy.shared.limits;
+    let mut builder = http1::Builder::new();
+    builder
+        // `Pace` keeps this time, and can answer 408.
+        .header_read_timeout(None)
+        .half_close(true)
+        .preserve_header_case(true)
+        .max_headers(limits.header_count)
+        .max_header_size(limits.header_bytes)
+        .max_buf_size(limits.header_bytes);
+    builder
+}
+
+/// Runs the connection against its clock and the daemon's end.
+async fn drive(proxy: &Proxy, peer: &Peer, connection: &mut Connection) -> End {
+    let mut drain = proxy.shared.drain.clone();
+    let mut draining = std::pin::pin!(async move { drain.reached(Stage::Draining).await });
+    let mut drained = false;
+    let mut alarm = std::pin::pin!(tokio::time::sleep(Duration::ZERO));
+    std::future::poll_fn(|cx| {
+        if !drained && draining.as_mut().poll(cx).is_ready() {
+            drained = true;
+            Pin::new(&mut *connection).graceful_shutdown();
+        }
+        match connection.poll_without_shutdown(cx) {
+            // Another poll goes on writing; the blocked write wakes us.
+            Poll::Ready(Ok(())) if peer.pace.is_unflushed() => {}
+            Poll::Ready(result) => return Poll::Ready(End::Done(result)),
+            Poll::Pending => {}
+        }
+        loop {
+            let Some((deadline, limit)) = peer.pace.deadline() else {
+                return Poll::Pending;
+            };
+            // A deadline that moves away is noticed when the old one rings.
+            if alarm.is_elapsed() || deadline < alarm.deadline() {
+                alarm.as_mut().reset(deadline);
+            }
+            ready!(alarm.as_mut().poll(cx));
+            if deadline <= tokio::time::Instant::now() {
+                return Poll::Ready(End::Expired(limit));
+            }
+        }
+    })
+    .await
+}
+
+/// What hyper answers to a head that it cannot parse.
+fn unparsed_status(error: &hyper::Error) -> StatusCode {
+    if error.is_parse_too_large() {
+        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE
+    } else {
+        StatusCode::BAD_REQUEST
+    }
+}
+
+async fn refuse(mut stream: TcpStream, fault: Fault) {
+    if stream.write_all(fault.raw().as_bytes()).await.is_ok() {
+        close_gently(stream).await;
+    }
+}
+
+/// Ends our half, then reads a little: closing with unread bytes would be a
+/// reset, and the client might never see the answer.
+async fn close_gently(mut stream: TcpStream) {
+    if stream.shutdown().await.is_err() {
+        return;
+    }
+    let mut taken = stream.take(LINGER_BYTES as u64);
+    let mut sink = tokio::io::sink();
+    let _ = tokio::time::timeout(LINGER, tokio::io::copy(&mut taken, &mut sink)).await;
+}
+
+/// Hands hyper's requests to the proxy.
+struct Handler {
+    proxy: Arc<Proxy>,
+    peer: Arc<Peer>,
+}
+
+impl Service<Request<Incoming>> for Handler {
+    type Response = Response<Reply>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let (proxy, peer) = (self.proxy.clone(), self.peer.clone());
+        Box::pin(async move { Ok(proxy.handle(&peer, request).await) })
+    }
+}

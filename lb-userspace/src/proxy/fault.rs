@@ -1,0 +1,142 @@
+//! The one place that makes HTTP of errors: each fault, its status code, its
+//! label, and the text the client gets.
+
+use http::header::{CONNECTION, CONTENT_TYPE, HeaderValue, SEC_WEBSOCKET_VERSION};
+use http::{Response, StatusCode};
+
+use super::body::Reply;
+
+/// Why the balancer answers in a target's place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// The request is not what HTTP or RFC 6455 allow; says what is wrong.
+    Malformed(&'static str),
+    /// The client did not send its request or body in time.
+    ClientSlow,
+    /// The request line is over the limit.
+    UriTooLong,
+    /// A header, or all of them, are over the limit.
+    HeadersTooLarge,
+    /// A WebSocket version other than 13.
+    WebSocketVersion,
+    /// X-Forwarded-For names more proxies than there can be (ALB's 463).
+    TooManyForwarded,
+    /// A transfer coding or a method that is not implemented.
+    NotImplemented(&'static str),
+    /// No target is registered, or none has a weight.
+    NoTarget,
+    /// The target refused the connection, reset it, or could not be reached.
+    TargetUnreachable,
+    /// The target's answer is malformed or was cut.
+    TargetMalformed,
+    /// The target switched protocols without being asked, or wrongly.
+    TargetBadUpgrade,
+    /// The connection to the target was not established in time.
+    ConnectTimeout,
+    /// The target did not begin its answer in time.
+    ResponseTimeout,
+}
+
+impl Fault {
+    pub(super) fn status(self) -> StatusCode {
+        match self {
+            Self::Malformed(_) => StatusCode::BAD_REQUEST,
+            Self::ClientSlow => StatusCode::REQUEST_TIMEOUT,
+            Self::UriTooLong => StatusCode::URI_TOO_LONG,
+            Self::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::WebSocketVersion => StatusCode::UPGRADE_REQUIRED,
+            Self::TooManyForwarded => StatusCode::from_u16(463).unwrap_or(StatusCode::BAD_REQUEST),
+            Self::NotImplemented(_) => StatusCode::NOT_IMPLEMENTED,
+            Self::NoTarget => StatusCode::SERVICE_UNAVAILABLE,
+            Self::TargetUnreachable | Self::TargetMalformed | Self::TargetBadUpgrade => {
+                StatusCode::BAD_GATEWAY
+            }
+            Self::ConnectTimeout | Self::ResponseTimeout => StatusCode::GATEWAY_TIMEOUT,
+        }
+    }
+
+    /// The label of `rejected_total` and the word in the log.
+    pub(super) fn reason(self) -> &'static str {
+        match self {
+            Self::Malformed(_) => "malformed",
+            Self::ClientSlow => "client_slow",
+            Self::UriTooLong => "uri_too_long",
+            Self::HeadersTooLarge => "headers_too_large",
+            Self::WebSocketVersion => "websocket_version",
+            Self::TooManyForwarded => "too_many_forwarded",
+            Self::NotImplemented(_) => "not_implemented",
+            Self::NoTarget => "no_target",
+            Self::TargetUnreachable => "target_unreachable",
+            Self::TargetMalformed => "target_malformed",
+            Self::TargetBadUpgrade => "target_bad_upgrade",
+            Self::ConnectTimeout => "connect_timeout",
+            Self::ResponseTimeout => "response_timeout",
+        }
+    }
+
+    /// The request was at fault, not a target.
+    pub(super) fn is_clients(self) -> bool {
+        self.status().is_client_error() || matches!(self, Self::NotImplemented(_))
+    }
+
+    /// What the client is told; nothing of targets or addresses.
+    fn text(self) -> &'static str {
+        match self {
+            Self::Malformed(what) | Self::NotImplemented(what) => what,
+            Self::ClientSlow => "the request did not arrive in time",
+            Self::UriTooLong => "the request line is too long",
+            Self::HeadersTooLarge => "the headers are too large",
+            Self::WebSocketVersion => "WebSocket version 13 is needed",
+            Self::TooManyForwarded => "X-Forwarded-For holds too many addresses",
+            Self::NoTarget => "no target is registered",
+            Self::TargetUnreachable => "the target could not be reached",
+            Self::TargetMalformed | Self::TargetBadUpgrade => {
+                "the target's answer was not understood"
+            }
+            Self::ConnectTimeout => "the target could not be reached in time",
+            Self::ResponseTimeout => "the target did not answer in time",
+        }
+    }
+
+    /// The answer. A request that was at fault ends its connection: what
+    /// follows on it cannot be trusted to be where a request begins.
+    pub(super) fn response(self) -> Response<Reply> {
+        let status = self.status();
+        let text = format!(
+            "{} {}\n{}\n",
+            status.as_u16(),
+            reason_phrase(status),
+            self.text()
+        );
+        let mut response = Response::new(Reply::text(text));
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(
+            CONTENT_TYPE,
+            HeaderValue::from_static("text/plain; charset=utf-8"),
+        );
+        if self.is_clients() {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        if self == Self::WebSocketVersion {
+            headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+        }
+        response
+    }
+
+    /// The answer as bytes, for a connection on which no request was read whole.
+    pub(super) fn raw(self) -> String {
+        let status = self.status();
+        let (code, phrase) = (status.as_u16(), reason_phrase(status));
+        let text = format!("{code} {phrase}\n{}\n", self.text());
+        format!(
+            "HTTP/1.1 {code} {phrase}\r\ncontent-type: text/plain; charset=utf-8\r\n\
+             content-length: {}\r\nconnection: close\r\n\r\n{text}",
+            text.len()
+        )
+    }
+}
+
+fn reason_phrase(status: StatusCode) -> &'static str {
+    status.canonical_reason().unwrap_or("Refused")
+}

@@ -1,0 +1,192 @@
+//! An ordinary request, to a target and back, over a pool of kept connections.
+
+use std::error::Error;
+use std::io;
+use std::time::{Duration, Instant};
+
+use http::{Request, Response, StatusCode, Uri, Version, request};
+use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::client::legacy::{self, Client, connect::HttpConnector};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+
+use super::Proxy;
+use super::body::{Parcel, Reply, Sender};
+use super::connection::Peer;
+use super::fault::Fault;
+use super::headers;
+use super::session::Session;
+use crate::config::Limits;
+use crate::target::Target;
+
+/// Below the keep-alive of common servers (Node's 5 s is the shortest), so that
+/// a kept connection is rarely closed just as it is used again.
+const POOL_IDLE: Duration = Duration::from_secs(4);
+/// A burst's connections are kept; more would only occupy the targets.
+const POOL_PER_TARGET: usize = 256;
+
+/// The pool of connections to targets.
+pub(crate) type TargetClient = Client<HttpConnector, Parcel>;
+
+/// A pool with the limits of the configuration.
+pub(crate) fn target_client(limits: &Limits) -> TargetClient {
+    let mut connector = HttpConnector::new();
+    connector.set_nodelay(true);
+    connector.set_connect_timeout(Some(limits.connect_timeout));
+    Client::builder(TokioExecutor::new())
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(POOL_IDLE)
+        .pool_max_idle_per_host(POOL_PER_TARGET)
+        .http1_preserve_header_case(true)
+        .http1_max_headers(limits.header_count)
+        .build(connector)
+}
+
+/// Why one target did not answer.
+enum Failure {
+    /// It heard nothing of the request, so another may.
+    Connect(Fault),
+    /// It may have; no other must get the request.
+    Final(Fault),
+}
+
+/// Forwards a request that has passed the gate.
+pub(super) async fn forward(
+    proxy: &Proxy,
+    peer: &Peer,
+    mut head: request::Parts,
+    body: Incoming,
+) -> Result<Response<Reply>, Fault> {
+    let mut session = Session::open(&proxy.route, &mut head.headers);
+    headers::strip_request(&mut head.headers);
+    headers::forwarded(
+        &mut head.headers,
+        proxy.listener.x_forwarded_for,
+        peer.client,
+        peer.local,
+    )?;
+    head.extensions.remove::<OnUpgrade>();
+    let sender = Sender::new(body);
+    let mut fault = Fault::NoTarget;
+    while let Some((target, parcel)) = session.target().zip(sender.parcel()) {
+        match attempt(proxy, target, &head, parcel, &sender).await {
+            Ok(response) => {
+                proxy.count_verdict(&session);
+                return Ok(finish(response, &session, target));
+            }
+            Err(Failure::Connect(this)) => {
+                fault = this;
+                session.unreachable(target);
+            }
+            Err(Failure::Final(this)) => {
+                fault = this;
+                break;
+            }
+        }
+    }
+    proxy.count_verdict(&session);
+    Err(fault)
+}
+
+async fn attempt(
+    proxy: &Proxy,
+    target: &Target,
+    head: &request::Parts,
+    parcel: Parcel,
+    sender: &Sender,
+) -> Result<Response<Incoming>, Failure> {
+    let request = request_for(target, head, parcel).map_err(Failure::Final)?;
+    let answer = proxy.shared.targets.request(request);
+    let response = in_time(answer, sender, proxy.shared.limits.response_timeout)
+        .await
+        .map_err(Failure::Final)?
+        .map_err(|error| classify(&error))?;
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        return Err(Failure::Final(Fault::TargetBadUpgrade));
+    }
+    Ok(response)
+}
+
+fn request_for(
+    target: &Target,
+    head: &request::Parts,
+    parcel: Parcel,
+) -> Result<Request<Parcel>, Fault> {
+    let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
+    let mut head = head.clone();
+    head.version = Version::HTTP_11;
+    head.uri = Uri::builder()
+        .scheme("http")
+        .authority(target.label.as_str())
+        .path_and_query(path)
+        .build()
+        .map_err(|_| Fault::Malformed("the path is malformed"))?;
+    Ok(Request::from_parts(head, parcel))
+}
+
+fn finish(response: Response<Incoming>, session: &Session<'_>, target: &Target) -> Response<Reply> {
+    let (mut head, body) = response.into_parts();
+    head.version = Version::HTTP_11;
+    head.extensions.remove::<OnUpgrade>();
+    headers::strip_hop_by_hop(&mut head.headers);
+    session.mark(target, &mut head);
+    Response::from_parts(head, Reply::target(body))
+}
+
+/// Waits for the head of the answer. The clock starts anew with every piece of
+/// the request's body, so that a long upload is not a timeout.
+async fn in_time<T>(
+    answer: impl Future<Output = T>,
+    sender: &Sender,
+    limit: Duration,
+) -> Result<T, Fault> {
+    let begun = Instant::now();
+    tokio::pin!(answer);
+    loop {
+        let deadline = sender.progress().moved.max(begun) + limit;
+        tokio::select! {
+            answer = &mut answer => return Ok(answer),
+            () = tokio::time::sleep_until(deadline.into()) => {}
+        }
+        let progress = sender.progress();
+        if progress.moved.max(begun) + limit <= Instant::now() {
+            return Err(if progress.starved {
+                Fault::ClientSlow
+            } else {
+                Fault::ResponseTimeout
+            });
+        }
+    }
+}
+
+fn classify(error: &legacy::Error) -> Failure {
+    if error.is_connect() {
+        return Failure::Connect(connect_fault(source::<io::Error>(error)));
+    }
+    Failure::Final(match source::<hyper::Error>(error) {
+        // The client's body broke off or was malformed.
+        Some(error) if error.is_user() => Fault::Malformed("the body is malformed"),
+        Some(error) if error.is_parse() => Fault::TargetMalformed,
+        _ => Fault::TargetUnreachable,
+    })
+}
+
+/// What a failed connect is to the client.
+pub(super) fn connect_fault(error: Option<&io::Error>) -> Fault {
+    match error.map(io::Error::kind) {
+        Some(io::ErrorKind::TimedOut) => Fault::ConnectTimeout,
+        _ => Fault::TargetUnreachable,
+    }
+}
+
+/// The first error of type `E` in the chain of causes.
+fn source<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(found) = error.downcast_ref::<E>() {
+            return Some(found);
+        }
+        cause = error.source();
+    }
+    None
+}

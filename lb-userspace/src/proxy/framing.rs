@@ -1,0 +1,91 @@
+//! Watches the bytes of a request head for both Content-Length and
+//! Transfer-Encoding.
+//!
+//! hyper resolves the conflict (the coding wins, the length is dropped, the
+//! connection ends) and does not tell; a request whose two halves disagree about
+//! where it ends is an attack or a bug, and is refused. A pipelined head that
+//! hyper had buffered already is not seen here; it is resolved as said.
+
+/// Enough of a line to know its name.
+const NAME: usize = "transfer-encoding:".len();
+
+/// One head, as its bytes come.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Framing {
+    line: [u8; NAME],
+    /// Bytes of the line so far, line end not counted.
+    length: usize,
+    begun: bool,
+    lengths: bool,
+    codings: bool,
+    ended: bool,
+}
+
+impl Framing {
+    /// Looks at the next bytes; what follows the head is not looked at.
+    pub(super) fn feed(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            match byte {
+                _ if self.ended => return,
+                b'\n' => self.end_line(),
+                // Bare or not: names do not contain it.
+                b'\r' => {}
+                byte => {
+                    if let Some(place) = self.line.get_mut(self.length) {
+                        *place = byte.to_ascii_lowercase();
+                    }
+                    self.length += 1;
+                }
+            }
+        }
+    }
+
+    /// Both were there.
+    pub(super) fn is_ambiguous(&self) -> bool {
+        self.lengths && self.codings
+    }
+
+    fn end_line(&mut self) {
+        let line = self.line.get(..self.length.min(NAME)).unwrap_or_default();
+        self.lengths |= line.starts_with(b"content-length:");
+        self.codings |= line.starts_with(b"transfer-encoding:");
+        // Empty lines before the request line are allowed.
+        self.ended = self.begun && self.length == 0;
+        self.begun |= self.length > 0;
+        self.length = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ambiguous(text: &str) -> bool {
+        let (mut whole, mut split) = (Framing::default(), Framing::default());
+        whole.feed(text.as_bytes());
+        for byte in text.as_bytes() {
+            split.feed(&[*byte]);
+        }
+        assert_eq!(whole.is_ambiguous(), split.is_ambiguous());
+        whole.is_ambiguous()
+    }
+
+    #[test]
+    fn only_both_in_one_head() {
+        assert!(ambiguous(
+            "POST / HTTP/1.1\r\ncontent-LENGTH: 1\r\nTransfer-Encoding:chunked\r\n\r\n"
+        ));
+        assert!(ambiguous(
+            "\r\nPOST / HTTP/1.1\nTransfer-Encoding:x\nA: b\nContent-Length:1\n\n"
+        ));
+        assert!(!ambiguous(
+            "POST / HTTP/1.1\r\nContent-Length: 1\r\n\r\nTransfer-Encoding: x\r\n"
+        ));
+        assert!(!ambiguous(
+            "POST /content-length: HTTP/1.1\r\nX-Content-Length: 1\r\nTransfer-Encoding: x\r\n"
+        ));
+        assert!(!ambiguous(
+            "POST / HTTP/1.1\r\nContent-Length-X: 1\r\nTransfer-Encoding: x\r\n\r\n"
+        ));
+    }
+}

@@ -1,0 +1,187 @@
+//! Headers that belong to one hop, and those that tell the target of the client
+//! (RFC 9110 section 7.6).
+
+use std::net::{IpAddr, SocketAddr};
+
+use http::HeaderMap;
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderName, HeaderValue, TE, TRANSFER_ENCODING,
+    UPGRADE,
+};
+
+use super::fault::Fault;
+use crate::config::ForwardedFor;
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
+
+/// Hop-by-hop whether `Connection` names them or not.
+const HOP_BY_HOP: [HeaderName; 6] = [
+    CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    TE,
+    TRANSFER_ENCODING,
+    UPGRADE,
+];
+
+/// A client must not have these removed by naming them in `Connection`.
+const NEVER_NOMINATED: [HeaderName; 2] = [HOST, CONTENT_LENGTH];
+
+/// ALB refuses more.
+const FORWARDED_MAX: usize = 30;
+
+/// Removes what is meant for this hop only.
+pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    for name in nominated(headers) {
+        headers.remove(name);
+    }
+    for name in HOP_BY_HOP {
+        headers.remove(name);
+    }
+}
+
+/// Removes what a target must not get from a client.
+pub(super) fn strip_request(headers: &mut HeaderMap) {
+    strip_hop_by_hop(headers);
+    // The balancer itself answers 100 Continue, as soon as the target takes the body.
+    headers.remove(EXPECT);
+    strip_look_alikes(headers);
+}
+
+/// Whether a header's comma-separated values contain `token`, whatever its case.
+pub(super) fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
+    tokens(headers, name).any(|found| found.eq_ignore_ascii_case(token.as_bytes()))
+}
+
+/// The comma-separated values of a header, trimmed, empty ones left out.
+pub(super) fn tokens<'a>(
+    headers: &'a HeaderMap,
+    name: &HeaderName,
+) -> impl Iterator<Item = &'a [u8]> {
+    headers
+        .get_all(name)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .map(<[u8]>::trim_ascii)
+        .filter(|token| !token.is_empty())
+}
+
+/// Tells the target who the client is.
+pub(super) fn forwarded(
+    headers: &mut HeaderMap,
+    mode: ForwardedFor,
+    client: SocketAddr,
+    local: SocketAddr,
+) -> Result<(), Fault> {
+    match mode {
+        ForwardedFor::Append => append(headers, client.ip())?,
+        ForwardedFor::Preserve => {}
+        ForwardedFor::Remove => {
+            headers.remove(X_FORWARDED_FOR);
+        }
+    }
+    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
+    headers.insert(X_FORWARDED_PORT, HeaderValue::from(local.port()));
+    Ok(())
+}
+
+fn append(headers: &mut HeaderMap, client: IpAddr) -> Result<(), Fault> {
+    let mut all: Vec<&[u8]> = tokens(headers, &X_FORWARDED_FOR).collect();
+    if all.len() > FORWARDED_MAX {
+        return Err(Fault::TooManyForwarded);
+    }
+    let client = client.to_string();
+    all.push(client.as_bytes());
+    let value = HeaderValue::from_bytes(&all.join(&b", "[..]))
+        .map_err(|_| Fault::Malformed("X-Forwarded-For is malformed"))?;
+    headers.insert(X_FORWARDED_FOR, value);
+    Ok(())
+}
+
+fn nominated(headers: &HeaderMap) -> Vec<HeaderName> {
+    tokens(headers, &CONNECTION)
+        .filter_map(|token| HeaderName::from_bytes(token).ok())
+        .filter(|name| !NEVER_NOMINATED.contains(name))
+        .collect()
+}
+
+/// Many applications read `X_Forwarded_For` as `X-Forwarded-For`; a client could
+/// slip its own past us.
+fn strip_look_alikes(headers: &mut HeaderMap) {
+    let ours = [X_FORWARDED_FOR, X_FORWARDED_PROTO, X_FORWARDED_PORT];
+    let look_alikes: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| name.as_str().contains('_'))
+        .filter(|name| {
+            let dashed = name.as_str().replace('_', "-");
+            ours.iter().any(|ours| ours.as_str() == dashed)
+        })
+        .cloned()
+        .collect();
+    for name in look_alikes {
+        headers.remove(name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(lines: &[(&str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            let name = HeaderName::from_bytes(name.as_bytes()).expect("a header name");
+            headers.append(name, value.parse().expect("a header value"));
+        }
+        headers
+    }
+
+    #[test]
+    fn nominated_and_hop_by_hop_headers_go() {
+        let mut headers = headers(&[
+            ("host", "a"),
+            ("connection", "Upgrade, X-Internal-Auth"),
+            ("connection", "host, keep-alive"),
+            ("x-internal-auth", "1"),
+            ("keep-alive", "timeout=5"),
+            ("upgrade", "h2c"),
+            ("te", "trailers"),
+            ("x-kept", "1"),
+        ]);
+        strip_request(&mut headers);
+        let mut left: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
+        left.sort_unstable();
+        assert_eq!(left, ["host", "x-kept"]);
+    }
+
+    fn forwarded_for(mode: ForwardedFor, before: &[(&str, &str)]) -> Option<String> {
+        let mut headers = headers(before);
+        let client = "198.51.100.7:999".parse().expect("an address");
+        let local = "192.0.2.1:80".parse().expect("an address");
+        strip_request(&mut headers);
+        forwarded(&mut headers, mode, client, local).ok()?;
+        assert_eq!(headers.get("x-forwarded-port").expect("a port"), "80");
+        let value = headers.get("x-forwarded-for")?;
+        Some(value.to_str().expect("text").to_owned())
+    }
+
+    #[test]
+    fn a_forged_forwarded_for() {
+        let forged = [
+            ("x-forwarded-for", "1.2.3.4"),
+            ("x_forwarded_for", "5.6.7.8"),
+        ];
+        let append = forwarded_for(ForwardedFor::Append, &forged);
+        assert_eq!(append.as_deref(), Some("1.2.3.4, 198.51.100.7"));
+        let preserve = forwarded_for(ForwardedFor::Preserve, &forged);
+        assert_eq!(preserve.as_deref(), Some("1.2.3.4"));
+        assert_eq!(forwarded_for(ForwardedFor::Remove, &forged), None);
+        let long = "1.1.1.1,".repeat(31);
+        assert_eq!(
+            forwarded_for(ForwardedFor::Append, &[("x-forwarded-for", &long)]),
+            None
+        );
+    }
+}

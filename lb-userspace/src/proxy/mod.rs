@@ -1,0 +1,67 @@
+//! The proxy: one HTTP request from listener to target and back, and the
+//! tunnel that an upgraded one becomes.
+//!
+//! In travel order: `connection` (one client), `gate` (what may pass), `session`
+//! (which target), `forward` or `upgrade`, `tunnel`.
+#![deny(clippy::unwrap_used, clippy::indexing_slicing)]
+#![cfg_attr(
+    test,
+    expect(
+        clippy::indexing_slicing,
+        reason = "in a test a panic is a failure, as it should be"
+    )
+)]
+
+mod body;
+mod connection;
+mod cookie;
+mod fault;
+mod forward;
+mod framing;
+mod gate;
+mod handler;
+mod headers;
+mod pace;
+mod pump;
+mod route;
+mod seal;
+mod session;
+mod stickiness;
+mod tunnel;
+mod upgrade;
+mod websocket;
+
+use std::sync::Arc;
+
+pub(crate) use connection::serve;
+pub(crate) use forward::{TargetClient, target_client};
+pub(crate) use route::Route;
+pub(crate) use seal::Keyring;
+pub(crate) use stickiness::Stickiness;
+
+use crate::config::{Limits, Listener};
+use crate::connections::Connections;
+use crate::dataplane::Dataplane;
+use crate::drain::Drain;
+use crate::metrics::Metrics;
+
+/// What all listeners share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) limits: Limits,
+    pub(crate) dataplane: Dataplane,
+    pub(crate) targets: TargetClient,
+    pub(crate) connections: Arc<Connections>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) drain: Drain,
+}
+
+/// One listener's proxy.
+#[derive(Debug)]
+pub(crate) struct Proxy {
+    pub(crate) listener: Listener,
+    /// Hash of the listener's name.
+    pub(crate) id: u64,
+    pub(crate) route: Route,
+    pub(crate) shared: Arc<Shared>,
+}

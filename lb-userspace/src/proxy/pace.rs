@@ -1,0 +1,241 @@
+//! How long a client may take over what it is doing (HTTP only).
+//!
+//! ```text
+//!          first byte            whole head             answer begins
+//!   Idle ────────────▶ Head ───────────────▶ Waiting ───────────────▶ Body
+//!    ▲                                                                 │
+//!    └──────────────────────── answer written ─────────────────────────┘
+//! ```
+//! `Waiting` has no limit here: the target's is `response_timeout`.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+use super::framing::Framing;
+
+/// What the client is doing, and since when or until when without a byte.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Idle(Instant),
+    Head(Instant),
+    Waiting,
+    Body(Instant),
+}
+
+#[derive(Debug)]
+struct State {
+    phase: Phase,
+    framing: Framing,
+    /// hyper has begun to write and not yet flushed.
+    unflushed: bool,
+}
+
+/// Which limit has been passed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Expired {
+    /// Nothing was being done; the connection is closed without a word.
+    Idle,
+    /// A request head is incomplete: 408.
+    Head,
+    /// A body stands still.
+    Body,
+}
+
+/// The pace of one connection, shared by its stream and its requests.
+#[derive(Debug)]
+pub(super) struct Pace {
+    state: Mutex<State>,
+    header_timeout: Duration,
+    idle_timeout: Duration,
+}
+
+impl Pace {
+    pub(super) fn new(header_timeout: Duration, idle_timeout: Duration) -> Arc<Self> {
+        let phase = Phase::Idle(Instant::now());
+        let state = Mutex::new(State {
+            phase,
+            framing: Framing::default(),
+            unflushed: false,
+        });
+        Arc::new(Self {
+            state,
+            header_timeout,
+            idle_timeout,
+        })
+    }
+
+    /// When the client is too late, if it stays as it is.
+    pub(super) fn deadline(&self) -> Option<(Instant, Expired)> {
+        match self.lock().phase {
+            Phase::Idle(since) => Some((since + self.idle_timeout, Expired::Idle)),
+            Phase::Head(since) => Some((since + self.header_timeout, Expired::Head)),
+            Phase::Waiting => None,
+            Phase::Body(moved) => Some((moved + self.idle_timeout, Expired::Body)),
+        }
+    }
+
+    /// A whole head has arrived; what was seen of its framing.
+    pub(super) fn head_read(&self) -> Framing {
+        let mut state = self.lock();
+        state.phase = Phase::Waiting;
+        std::mem::take(&mut state.framing)
+    }
+
+    /// The answer begins; what is returned marks its end when it is dropped.
+    pub(super) fn answering(self: &Arc<Self>) -> Answering {
+        self.lock().phase = Phase::Body(Instant::now());
+        Answering(self.clone())
+    }
+
+    fn read(&self, bytes: &[u8]) {
+        let mut state = self.lock();
+        match state.phase {
+            Phase::Idle(_) => {
+                state.phase = Phase::Head(Instant::now());
+                state.framing = Framing::default();
+                state.framing.feed(bytes);
+            }
+            Phase::Head(_) => state.framing.feed(bytes),
+            Phase::Body(_) => state.phase = Phase::Body(Instant::now()),
+            Phase::Waiting => {}
+        }
+    }
+
+    /// Whether bytes of an answer are still in hyper's buffer. A connection that
+    /// is done may have some; taken apart then, it would lose them.
+    pub(super) fn is_unflushed(&self) -> bool {
+        self.lock().unflushed
+    }
+
+    fn wrote(&self) {
+        let mut state = self.lock();
+        state.phase = match state.phase {
+            Phase::Idle(_) => Phase::Idle(Instant::now()),
+            Phase::Body(_) => Phase::Body(Instant::now()),
+            same @ (Phase::Head(_) | Phase::Waiting) => same,
+        };
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An answer on its way.
+#[derive(Debug)]
+pub(super) struct Answering(Arc<Pace>);
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        self.0.lock().phase = Phase::Idle(Instant::now());
+    }
+}
+
+/// A client's stream that tells its pace of every byte.
+#[derive(Debug)]
+pub(super) struct PacedStream {
+    pub(super) stream: TcpStream,
+    pub(super) pace: Arc<Pace>,
+}
+
+impl AsyncRead for PacedStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let result = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        if let Some(bytes @ [_, ..]) = buffer.filled().get(before..) {
+            self.pace.read(bytes);
+        }
+        result
+    }
+}
+
+impl AsyncWrite for PacedStream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.pace.lock().unflushed = true;
+        let result = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.wrote(result)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.pace.lock().unflushed = true;
+        let result = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        self.wrote(result)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // hyper flushes once it has nothing left to write.
+        self.pace.lock().unflushed = false;
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+impl PacedStream {
+    fn wrote(&self, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if matches!(result, Poll::Ready(Ok(_))) {
+            self.pace.wrote();
+        }
+        result
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_is_timed_from_its_first_byte() {
+        let pace = Pace::new(Duration::from_secs(30), Duration::from_secs(60));
+        let start = Instant::now();
+        assert_eq!(
+            pace.deadline(),
+            Some((start + Duration::from_secs(60), Expired::Idle))
+        );
+        tokio::time::advance(Duration::from_secs(10)).await;
+        pace.read(b"G");
+        tokio::time::advance(Duration::from_secs(10)).await;
+        pace.read(b"G");
+        assert_eq!(
+            pace.deadline(),
+            Some((start + Duration::from_secs(40), Expired::Head))
+        );
+        pace.head_read();
+        assert_eq!(pace.deadline(), None);
+        let answering = pace.answering();
+        assert_eq!(
+            pace.deadline(),
+            Some((start + Duration::from_secs(80), Expired::Body))
+        );
+        drop(answering);
+        assert_eq!(
+            pace.deadline(),
+            Some((start + Duration::from_secs(80), Expired::Idle))
+        );
+    }
+}

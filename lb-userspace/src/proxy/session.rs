@@ -1,0 +1,102 @@
+//! One request's way to a target: the sticky one if it can be had, else a turn.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use http::HeaderMap;
+use http::header::{HeaderValue, SET_COOKIE};
+use http::response;
+
+use super::cookie;
+use super::route::Route;
+use super::seal::{Nonce, Payload};
+use super::stickiness::Verdict;
+use crate::target::Target;
+
+/// Targets dialled for one request; each may take the whole connect timeout.
+const ATTEMPTS: usize = 3;
+
+/// The choice of a target for one request.
+#[derive(Debug)]
+pub(super) struct Session<'a> {
+    route: &'a Route,
+    verdict: Verdict,
+    sticky: Option<u64>,
+    tried: Vec<u64>,
+}
+
+impl<'a> Session<'a> {
+    /// Reads the cookies and hides ours from whatever target is chosen.
+    pub(super) fn open(route: &'a Route, headers: &mut HeaderMap) -> Self {
+        let (mut verdict, mut sticky) = (Verdict::None, None);
+        if let Some(stickiness) = &route.stickiness {
+            (verdict, sticky) = stickiness.read(headers, route.group.id, now());
+            stickiness.hide(headers);
+        }
+        if sticky.is_some_and(|id| route.group.find(id).is_none()) {
+            (verdict, sticky) = (Verdict::Unused, None);
+        }
+        Self {
+            route,
+            verdict,
+            sticky,
+            tried: Vec::new(),
+        }
+    }
+
+    /// The target to try next; `None` when there is no other.
+    pub(super) fn target(&self) -> Option<&'a Target> {
+        if self.tried.len() >= ATTEMPTS {
+            return None;
+        }
+        match self.sticky {
+            Some(id) => self.route.group.find(id),
+            None => self.route.group.balance(&self.tried),
+        }
+    }
+
+    /// The connection to `target` failed before a byte was sent.
+    pub(super) fn unreachable(&mut self, target: &Target) {
+        self.tried.push(target.id);
+        if self.sticky.take().is_some() {
+            self.verdict = Verdict::Down;
+        }
+    }
+
+    /// What became of the request's cookie; `None` where there is no stickiness.
+    pub(super) fn verdict(&self) -> Option<Verdict> {
+        self.route.stickiness.as_ref().map(|_| self.verdict)
+    }
+
+    /// Puts the cookie on a response of `target` that starts a session.
+    pub(super) fn mark(&self, target: &Target, response: &mut response::Parts) {
+        if self.sticky.is_some() {
+            return;
+        }
+        if let Some(cookie) = self.cookie(target) {
+            response.headers.append(SET_COOKIE, cookie);
+            cookie::forbid_shared_caching(&mut response.headers);
+        }
+    }
+
+    fn cookie(&self, target: &Target) -> Option<HeaderValue> {
+        let stickiness = self.route.stickiness.as_ref()?;
+        let payload = Payload {
+            target: target.id,
+            group: self.route.group.id,
+            created: now(),
+        };
+        stickiness.issue(&payload, &nonce()?)
+    }
+}
+
+fn now() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
+}
+
+fn nonce() -> Option<Nonce> {
+    let mut nonce = Nonce::default();
+    getrandom::fill(&mut nonce).ok()?;
+    Some(nonce)
+}

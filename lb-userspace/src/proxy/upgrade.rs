@@ -1,0 +1,198 @@
+//! A WebSocket's opening handshake: a fresh connection to a target, one request
+//! on it, and a tunnel only after its 101 has been verified.
+//!
+//! What the client sends behind its request stays in hyper's buffer: it reaches
+//! the target through the tunnel, or is read as the next request.
+
+use bytes::Bytes;
+use http::header::CONTENT_LENGTH;
+use http::{Request, Response, StatusCode, Version, request};
+use http_body_util::Empty;
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{self, Parts};
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+
+use super::Proxy;
+use super::body::Reply;
+use super::connection::Peer;
+use super::fault::Fault;
+use super::forward::connect_fault;
+use super::headers;
+use super::session::Session;
+use super::tunnel::Tunnel;
+use super::websocket::{self, Offer};
+use crate::connections::Identity;
+use crate::dataplane::{self, Candidate};
+use crate::target::Target;
+
+/// A request that wants to become a WebSocket, and has passed the gate.
+pub(super) async fn upgrade(
+    proxy: &Proxy,
+    peer: &Peer,
+    mut head: request::Parts,
+    offer: &Offer,
+) -> Result<Response<Reply>, Fault> {
+    let mut session = Session::open(&proxy.route, &mut head.headers);
+    headers::strip_request(&mut head.headers);
+    head.headers.remove(CONTENT_LENGTH);
+    websocket::mark_upgrade(&mut head.headers);
+    headers::forwarded(
+        &mut head.headers,
+        proxy.listener.x_forwarded_for,
+        peer.client,
+        peer.local,
+    )?;
+    head.extensions.remove::<OnUpgrade>();
+    let connected = connect(proxy, peer, &mut session).await;
+    proxy.count_verdict(&session);
+    let (target, stream, candidate) = connected?;
+    let (response, leg) = ask(proxy, stream, head).await?;
+    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        return Ok(refused(response, leg, candidate, &session, target));
+    }
+    let (mut head, _) = response.into_parts();
+    websocket::check_response(offer, &head)?;
+    let parts = leg.finish().await?;
+    open(proxy, peer, target, parts, candidate);
+    head.version = Version::HTTP_11;
+    head.extensions.remove::<OnUpgrade>();
+    headers::strip_hop_by_hop(&mut head.headers);
+    head.headers.remove(CONTENT_LENGTH);
+    websocket::mark_upgrade(&mut head.headers);
+    session.mark(target, &mut head);
+    Ok(Response::from_parts(head, Reply::empty()))
+}
+
+/// Dials targets until one accepts.
+async fn connect<'a>(
+    proxy: &Proxy,
+    peer: &Peer,
+    session: &mut Session<'a>,
+) -> Result<(&'a Target, TcpStream, Candidate), Fault> {
+    let mut fault = Fault::NoTarget;
+    while let Some(target) = session.target() {
+        let request = dataplane::Request {
+            owner: dataplane::Owner {
+                listener: proxy.id,
+                target_group: proxy.route.group.id,
+            },
+            client: peer.client,
+            local: peer.local,
+            connect_timeout: proxy.shared.limits.connect_timeout,
+        };
+        match proxy
+            .shared
+            .dataplane
+            .connect(target.address, request)
+            .await
+        {
+            Ok((stream, candidate)) => {
+                // Frames are small and wait for nothing.
+                let _ = stream.set_nodelay(true);
+                return Ok((target, stream, candidate));
+            }
+            Err(error) => {
+                fault = connect_fault(Some(&error));
+                session.unreachable(target);
+            }
+        }
+    }
+    Err(fault)
+}
+
+/// Sends the request and waits for the head of the answer.
+async fn ask(
+    proxy: &Proxy,
+    stream: TcpStream,
+    head: request::Parts,
+) -> Result<(Response<Incoming>, Leg), Fault> {
+    let (mut sender, connection) = http1::Builder::new()
+        .preserve_header_case(true)
+        .max_headers(proxy.shared.limits.header_count)
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(|_| Fault::TargetUnreachable)?;
+    let leg = Leg {
+        driver: tokio::spawn(connection.without_shutdown()),
+    };
+    let request = Request::from_parts(head, Empty::<Bytes>::new());
+    let answer = sender.send_request(request);
+    let response = tokio::time::timeout(proxy.shared.limits.response_timeout, answer)
+        .await
+        .map_err(|_| Fault::ResponseTimeout)?
+        .map_err(|error| {
+            if error.is_parse() {
+                Fault::TargetMalformed
+            } else {
+                Fault::TargetUnreachable
+            }
+        })?;
+    Ok((response, leg))
+}
+
+/// The target's side of the handshake; its connection is cut when dropped.
+struct Leg {
+    driver: JoinHandle<hyper::Result<Parts<TokioIo<TcpStream>>>>,
+}
+
+impl Leg {
+    /// The stream and what was read past the 101.
+    async fn finish(mut self) -> Result<Parts<TokioIo<TcpStream>>, Fault> {
+        match (&mut self.driver).await {
+            Ok(Ok(parts)) => Ok(parts),
+            _ => Err(Fault::TargetUnreachable),
+        }
+    }
+}
+
+impl Drop for Leg {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+/// The target said no, in HTTP: an ordinary answer, and no tunnel.
+fn refused(
+    response: Response<Incoming>,
+    leg: Leg,
+    candidate: Candidate,
+    session: &Session<'_>,
+    target: &Target,
+) -> Response<Reply> {
+    let (mut head, body) = response.into_parts();
+    head.version = Version::HTTP_11;
+    headers::strip_hop_by_hop(&mut head.headers);
+    session.mark(target, &mut head);
+    // The leg first: the candidate gives back the port it uses.
+    Response::from_parts(head, Reply::target(body).holding((leg, candidate)))
+}
+
+/// Lays the tunnel ready for the moment the client has the 101.
+fn open(
+    proxy: &Proxy,
+    peer: &Peer,
+    target: &Target,
+    parts: Parts<TokioIo<TcpStream>>,
+    mut candidate: Candidate,
+) {
+    let listed = proxy.shared.connections.enter(Identity {
+        id: candidate.id(),
+        listener: proxy.listener.name.clone(),
+        target_group: proxy.route.group.name.clone(),
+        target: target.address,
+        client: peer.client,
+    });
+    candidate.observe_client();
+    peer.lay(Tunnel {
+        target: parts.io.into_inner(),
+        to_client: parts.read_buf,
+        candidate,
+        listed,
+        idle_timeout: proxy.listener.websocket_idle_timeout,
+        metrics: proxy.shared.metrics.tunnel(),
+        drain: proxy.shared.drain.clone(),
+    });
+}

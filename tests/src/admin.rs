@@ -1,0 +1,119 @@
+//! The admin API, asked from inside the balancer's namespace.
+
+use std::net::SocketAddr;
+
+use anyhow::{Context, Result, ensure};
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::client::{Answer, Client};
+use crate::namespace::Namespace;
+
+/// Where the lab's daemons have it.
+pub(crate) const BIND: &str = "127.0.0.1:9900";
+const PAGE: usize = 1000;
+
+/// One row of `GET /v1/connections`.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Connection {
+    /// Its id, the same before and after a restart.
+    pub id: String,
+    /// Which listener accepted it.
+    pub listener: String,
+    /// Where it went.
+    pub target: String,
+    /// Where it came from.
+    pub client: String,
+    /// `xdp`, `tc` or `userspace`.
+    pub path: String,
+    /// Why it is not in the kernel.
+    pub reason: Option<String>,
+    /// `established` or `closing`.
+    pub state: String,
+    /// From the client.
+    pub bytes_in: u64,
+    /// To the client.
+    pub bytes_out: u64,
+    /// From the client.
+    pub packets_in: u64,
+    /// To the client.
+    pub packets_out: u64,
+}
+
+impl Connection {
+    /// Whether the kernel carries it.
+    pub fn in_kernel(&self) -> bool {
+        self.path == "tc" || self.path == "xdp"
+    }
+}
+
+#[derive(Debug, Deserialize)]
+struct Page {
+    connections: Vec<Connection>,
+    next_cursor: Option<String>,
+}
+
+/// A client of the admin API.
+#[derive(Debug, Clone, Copy)]
+pub struct Admin<'lab>(Client<'lab>);
+
+impl<'lab> Admin<'lab> {
+    /// Of the daemon in this namespace.
+    pub fn new(namespace: &'lab Namespace) -> Self {
+        let address: SocketAddr = BIND.parse().expect("an address");
+        Self(Client::new(namespace, address))
+    }
+
+    /// Any path; an error only when there is no answer.
+    pub async fn get(&self, path: &str) -> Result<Answer> {
+        self.0.get(path, None).await
+    }
+
+    async fn ok(&self, path: &str) -> Result<String> {
+        let answer = self.get(path).await?;
+        ensure!(
+            answer.status == 200,
+            "GET {path}: {} {}",
+            answer.status,
+            answer.body
+        );
+        Ok(answer.body)
+    }
+
+    /// `GET /v1/status`.
+    pub async fn status(&self) -> Result<Value> {
+        Ok(serde_json::from_str(&self.ok("/v1/status").await?)?)
+    }
+
+    /// All connections, page by page.
+    pub async fn connections(&self) -> Result<Vec<Connection>> {
+        let mut all = Vec::new();
+        let mut cursor = String::new();
+        loop {
+            let text = self
+                .ok(&format!("/v1/connections?limit={PAGE}{cursor}"))
+                .await?;
+            let page: Page = serde_json::from_str(&text).with_context(|| text.clone())?;
+            all.extend(page.connections);
+            match page.next_cursor {
+                Some(next) => cursor = format!("&cursor={next}"),
+                None => return Ok(all),
+            }
+        }
+    }
+
+    /// The sum of a metric over its labels; zero when it has no sample (yet).
+    pub async fn metric(&self, name: &str) -> Result<f64> {
+        let text = self.ok("/metrics").await?;
+        Ok(text.lines().filter_map(|line| sample(line, name)).sum())
+    }
+}
+
+fn sample(line: &str, name: &str) -> Option<f64> {
+    let rest = line.strip_prefix(name)?;
+    let value = match rest.strip_prefix('{') {
+        Some(labelled) => labelled.rsplit_once('}')?.1,
+        None => rest.strip_prefix(' ')?,
+    };
+    value.trim().parse().ok()
+}

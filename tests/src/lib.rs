@@ -1,0 +1,26 @@
+//! The lab: network namespaces for clients, the balancer and three targets,
+//! and scripted peers to put in them. Used by the tests, the demo and the
+//! benchmarks.
+//!
+//! A socket belongs to the namespace of the thread that made it. So only the
+//! making goes through [`namespace::Namespace`]; everything after that runs in
+//! whatever runtime the caller has.
+#![forbid(unsafe_code)]
+
+pub mod admin;
+pub mod client;
+pub mod daemon;
+pub mod head;
+pub mod interrupt;
+pub mod lab;
+pub mod leftovers;
+pub mod namespace;
+pub mod pattern;
+pub mod raw;
+pub mod run;
+pub mod scene;
+pub mod shell;
+pub mod sockets;
+pub mod target;
+pub mod until;
+pub mod web_socket;

@@ -1,0 +1,264 @@
+//! Checked streams: two independent streams of pseudo-random bytes over one
+//! connection, from the 101 on, every byte compared with what was sent.
+//!
+//! An echo would wait for itself and hide races; these two know nothing of each
+//! other. Both ends are in one process, so that what was sent and what arrived
+//! can be compared without asking over the connection under test.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, anyhow, ensure};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+
+use crate::client::Client;
+use crate::pattern::Pattern;
+
+/// The largest piece written at once; below and above a segment.
+const LONGEST_PIECE: u64 = 2_000;
+/// The middle of the random gaps between pieces.
+const MEAN_GAP: Duration = Duration::from_millis(200);
+
+/// One direction of one connection.
+#[derive(Debug, Default)]
+pub struct Lane {
+    sent: AtomicU64,
+    received: AtomicU64,
+    ended: AtomicBool,
+    slowest_ms: AtomicU64,
+    fault: OnceLock<String>,
+    /// Where each piece on its way ends, and when it was sent.
+    underway: Mutex<VecDeque<(u64, Instant)>>,
+}
+
+/// Both directions of one connection.
+#[derive(Debug, Default)]
+pub struct Pair {
+    /// Client to target.
+    up: Lane,
+    /// Target to client.
+    down: Lane,
+}
+
+/// All connections of a test, by number.
+#[derive(Debug, Default)]
+pub struct Streams {
+    pairs: Mutex<Vec<Arc<Pair>>>,
+    stop: AtomicBool,
+}
+
+/// What came of it all.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Totals {
+    /// Connections.
+    pub connections: usize,
+    /// Bytes checked, both directions.
+    pub bytes: u64,
+    /// Bytes of the direction that received least.
+    pub least: u64,
+    /// The longest any byte was on its way.
+    pub slowest: Duration,
+}
+
+impl Streams {
+    /// Opens connection `id` and keeps it talking in the background.
+    pub async fn open(self: &Arc<Self>, client: &Client<'_>, id: usize) -> Result<()> {
+        let pair = self.pair(id);
+        let (stream, rest) = client.raw(&format!("/raw?id={id}"), None).await?;
+        let (read, write) = stream.into_split();
+        let streams = Arc::clone(self);
+        let seeds = seeds(id);
+        let reader = Arc::clone(&pair);
+        tokio::spawn(async move { receive(read, rest, seeds.1, &reader.down).await });
+        tokio::spawn(async move {
+            send(write, seeds.0, &pair.up, || streams.stop.load(Relaxed)).await;
+        });
+        Ok(())
+    }
+
+    /// The target's half of connection `id`.
+    pub(crate) async fn serve(&self, id: usize, stream: TcpStream, rest: Vec<u8>) -> Result<()> {
+        let pair = self.pair(id);
+        let (read, write) = stream.into_split();
+        let seeds = seeds(id);
+        let done = AtomicBool::new(false);
+        tokio::join!(
+            async {
+                receive(read, rest, seeds.0, &pair.up).await;
+                done.store(true, Relaxed);
+            },
+            send(write, seeds.1, &pair.down, || done.load(Relaxed)),
+        );
+        Ok(())
+    }
+
+    /// Tells every client to finish; targets follow when they have read the end.
+    pub fn stop(&self) {
+        self.stop.store(true, Relaxed);
+    }
+
+    /// Whether every connection has ended in both directions.
+    pub fn all_ended(&self) -> bool {
+        self.all()
+            .iter()
+            .all(|pair| pair.lanes().iter().all(|lane| lane.ended.load(Relaxed)))
+    }
+
+    /// The first thing that went wrong, if any; else what was seen so far.
+    pub fn check(&self) -> Result<Totals> {
+        let mut totals = Totals {
+            least: u64::MAX,
+            ..Totals::default()
+        };
+        for (id, pair) in self.all().iter().enumerate() {
+            totals.connections += 1;
+            for (name, lane) in ["up", "down"].iter().zip(pair.lanes()) {
+                lane.check()
+                    .map_err(|fault| anyhow!("connection {id} {name}: {fault}"))?;
+                let received = lane.received.load(Relaxed);
+                totals.bytes += received;
+                totals.least = totals.least.min(received);
+                totals.slowest = totals.slowest.max(lane.slowest());
+            }
+        }
+        Ok(totals)
+    }
+
+    /// After the end: everything sent has arrived, and nothing else.
+    pub fn check_complete(&self) -> Result<Totals> {
+        for (id, pair) in self.all().iter().enumerate() {
+            for (name, lane) in ["up", "down"].iter().zip(pair.lanes()) {
+                let (sent, received) = (lane.sent.load(Relaxed), lane.received.load(Relaxed));
+                ensure!(
+                    sent == received,
+                    "connection {id} {name}: {received} of {sent} bytes"
+                );
+            }
+        }
+        self.check()
+    }
+
+    /// How much every direction of every connection has received at least,
+    /// since `before` (an earlier answer of [`Self::progress`]).
+    pub fn least_since(&self, before: &[u64]) -> u64 {
+        self.progress()
+            .iter()
+            .zip(before)
+            .map(|(now, before)| now - before)
+            .min()
+            .unwrap_or(0)
+    }
+
+    /// What each direction has received so far.
+    pub fn progress(&self) -> Vec<u64> {
+        let all = self.all();
+        all.iter()
+            .flat_map(|pair| pair.lanes().map(|lane| lane.received.load(Relaxed)))
+            .collect()
+    }
+
+    fn all(&self) -> Vec<Arc<Pair>> {
+        self.pairs
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    fn pair(&self, id: usize) -> Arc<Pair> {
+        let mut pairs = self.pairs.lock().unwrap_or_else(PoisonError::into_inner);
+        if pairs.len() <= id {
+            pairs.resize_with(id + 1, Arc::default);
+        }
+        Arc::clone(&pairs[id])
+    }
+}
+
+impl Pair {
+    fn lanes(&self) -> [&Lane; 2] {
+        [&self.up, &self.down]
+    }
+}
+
+impl Lane {
+    fn sending(&self, bytes: u64) {
+        let end = self.sent.fetch_add(bytes, Relaxed) + bytes;
+        self.underway().push_back((end, Instant::now()));
+    }
+
+    fn received(&self, bytes: u64) {
+        let position = self.received.fetch_add(bytes, Relaxed) + bytes;
+        let mut underway = self.underway();
+        while let Some((_, sent)) = underway.pop_front_if(|(end, _)| *end <= position) {
+            let took = u64::try_from(sent.elapsed().as_millis()).unwrap_or(u64::MAX);
+            self.slowest_ms.fetch_max(took, Relaxed);
+        }
+    }
+
+    /// The longest any piece took, those still underway included.
+    fn slowest(&self) -> Duration {
+        let oldest = self
+            .underway()
+            .front()
+            .map(|(_, sent)| sent.elapsed())
+            .unwrap_or_default();
+        oldest.max(Duration::from_millis(self.slowest_ms.load(Relaxed)))
+    }
+
+    fn underway(&self) -> std::sync::MutexGuard<'_, VecDeque<(u64, Instant)>> {
+        self.underway.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn fail(&self, fault: String) {
+        // The first fault explains the later ones.
+        let _ = self.fault.set(fault);
+    }
+
+    fn check(&self) -> Result<(), String> {
+        self.fault.get().map_or(Ok(()), |fault| Err(fault.clone()))
+    }
+}
+
+/// Different for every connection and direction.
+fn seeds(id: usize) -> (u64, u64) {
+    (id as u64 * 2 + 1, id as u64 * 2 + 2)
+}
+
+async fn send(mut half: OwnedWriteHalf, seed: u64, lane: &Lane, stop: impl Fn() -> bool) {
+    let mut pattern = Pattern::new(seed);
+    let mut chance = Pattern::new(!seed);
+    while !stop() {
+        let length = 1 + chance.below(LONGEST_PIECE);
+        let piece = pattern.bytes(usize::try_from(length).unwrap_or(1));
+        lane.sending(length);
+        if let Err(error) = half.write_all(&piece).await {
+            return lane.fail(format!("sending failed: {error}"));
+        }
+        let gap = chance.below(2 * MEAN_GAP.as_millis() as u64);
+        tokio::time::sleep(Duration::from_millis(gap)).await;
+    }
+    if let Err(error) = half.shutdown().await {
+        lane.fail(format!("half-closing failed: {error}"));
+    }
+}
+
+async fn receive(mut half: OwnedReadHalf, rest: Vec<u8>, seed: u64, lane: &Lane) {
+    let mut pattern = Pattern::new(seed);
+    let mut buffer = rest;
+    loop {
+        if let Err(offset) = pattern.check(&buffer) {
+            let at = lane.received.load(Relaxed) + offset as u64;
+            return lane.fail(format!("another byte than was sent, at {at}"));
+        }
+        lane.received(buffer.len() as u64);
+        buffer.clear();
+        match half.read_buf(&mut buffer).await {
+            Ok(0) => return lane.ended.store(true, Relaxed),
+            Ok(_) => {}
+            Err(error) => return lane.fail(format!("receiving failed: {error}")),
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! The TCP sockets of a namespace, as `ss` sees them.
+
+use std::process::Command;
+
+use anyhow::Result;
+
+use crate::namespace::Namespace;
+
+/// One line of `ss -tanH`.
+#[derive(Debug, Clone)]
+pub struct Socket {
+    /// `ESTAB`, `LISTEN`, ...
+    pub state: String,
+    /// Address and port of this end.
+    pub local: String,
+    /// Address and port of the other end.
+    pub peer: String,
+}
+
+/// All of them, listeners and dead ones too.
+pub fn list(namespace: &Namespace) -> Result<Vec<Socket>> {
+    let text = namespace.output(Command::new("ss").arg("-tanH"))?;
+    Ok(text.lines().filter_map(parse).collect())
+}
+
+/// Those that belong to connections between the two ends: neither listeners,
+/// nor anything on the loopback (the admin API).
+pub fn connections(namespace: &Namespace) -> Result<Vec<Socket>> {
+    let mut sockets = list(namespace)?;
+    sockets.retain(|socket| {
+        socket.state != "LISTEN"
+            && socket.state != "TIME-WAIT"
+            && !socket.local.contains("127.0.0.1")
+    });
+    Ok(sockets)
+}
+
+fn parse(line: &str) -> Option<Socket> {
+    let mut words = line.split_whitespace();
+    let state = words.next()?.to_owned();
+    let local = words.nth(2)?.to_owned();
+    let peer = words.next()?.to_owned();
+    Some(Socket { state, local, peer })
+}

@@ -1,0 +1,239 @@
+//! The scripted target: answers with its name, and does on a WebSocket what it
+//! is told.
+//!
+//! | path | does |
+//! |---|---|
+//! | `/ws` | text `who`: its name; `close CODE WORD`; `fin`; `reset`; else echo |
+//! | `/sum` | after the 101 reads to the end, then answers the digest, closes |
+//! | `/fin` | after the 101 sends `bye` and half-closes, then reads to the end |
+//! | `/raw?id=N` | checked byte streams in both directions, see [`crate::raw`] |
+//! | `/refuse` | 403 |
+//! | `/head` | the request head as it arrived |
+//! | else | its name |
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::{Context, Result};
+use futures_util::{SinkExt, StreamExt};
+use sha2::{Digest, Sha256};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::Role;
+use tokio_tungstenite::tungstenite::protocol::frame::CloseFrame;
+
+use crate::head::{self, Head};
+use crate::lab::{Lab, TARGETS};
+use crate::namespace::Namespace;
+use crate::raw::Streams;
+use crate::web_socket;
+
+/// How a connection ended, as a target saw it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum End {
+    /// A close frame, with its code.
+    Closed(u16),
+    /// The other side's FIN.
+    Fin,
+    /// Anything else, a reset mostly.
+    Broken(String),
+}
+
+/// What all targets of a lab share.
+#[derive(Debug, Default)]
+pub struct Notes {
+    /// The checked streams.
+    pub streams: Arc<Streams>,
+    ends: Mutex<Vec<End>>,
+}
+
+impl Notes {
+    /// The ends of WebSockets seen so far.
+    pub fn ends(&self) -> Vec<End> {
+        self.ends
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    fn ended(&self, end: End) {
+        self.ends
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(end);
+    }
+}
+
+/// Running targets; they stop when dropped.
+#[derive(Debug)]
+pub struct Targets {
+    /// What they saw.
+    pub notes: Arc<Notes>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Targets {
+    /// Starts one in every target namespace, over IPv4 and IPv6.
+    pub fn start(lab: &Lab) -> Result<Self> {
+        let mut targets = Self {
+            notes: Arc::default(),
+            tasks: Vec::new(),
+        };
+        for (number, namespace) in (1..=TARGETS).zip(&lab.targets) {
+            for address in [lab.target(number), lab.target6(number)] {
+                targets.listen(namespace, address, &format!("target-{number}"))?;
+            }
+        }
+        Ok(targets)
+    }
+
+    fn listen(&mut self, namespace: &Namespace, address: SocketAddr, name: &str) -> Result<()> {
+        let listener = namespace.listen(address)?;
+        let (name, notes) = (Arc::<str>::from(name), Arc::clone(&self.notes));
+        self.tasks.push(tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let connection = Connection {
+                    name: Arc::clone(&name),
+                    notes: Arc::clone(&notes),
+                };
+                // How it ended is in the notes; a broken request is the tests' doing.
+                tokio::spawn(async move { drop(connection.serve(stream).await) });
+            }
+        }));
+        Ok(())
+    }
+}
+
+impl Drop for Targets {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+struct Connection {
+    name: Arc<str>,
+    notes: Arc<Notes>,
+}
+
+impl Connection {
+    async fn serve(self, mut stream: TcpStream) -> Result<()> {
+        stream.set_nodelay(true)?;
+        let mut buffer = Vec::new();
+        while let Some(head) = head::read(&mut stream, &mut buffer).await? {
+            if head.path() == "/refuse" {
+                answer(&mut stream, "403 Forbidden", "refused").await?;
+            } else if head.has_token("connection", "upgrade") {
+                return self.switch(stream, buffer, &head).await;
+            } else if head.path() == "/head" {
+                let fields = head
+                    .fields
+                    .iter()
+                    .map(|(name, value)| format!("{name}: {value}\n"));
+                let text = format!("{}\n{}", head.first, fields.collect::<String>());
+                answer(&mut stream, "200 OK", &text).await?;
+            } else {
+                answer(&mut stream, "200 OK", &self.name).await?;
+            }
+            if head.has_token("connection", "close") {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    async fn switch(self, mut stream: TcpStream, rest: Vec<u8>, head: &Head) -> Result<()> {
+        let key = head.get("sec-websocket-key").context("no key")?;
+        stream
+            .write_all(web_socket::switching(key).as_bytes())
+            .await?;
+        let (path, query) = head.path().split_once('?').unwrap_or((head.path(), ""));
+        match path {
+            "/raw" => {
+                let id = query.strip_prefix("id=").context("no id")?.parse()?;
+                self.notes.streams.serve(id, stream, rest).await
+            }
+            "/sum" => sum(stream, rest).await,
+            "/fin" => self.fin(stream).await,
+            _ => self.talk(stream, rest).await,
+        }
+    }
+
+    async fn talk(self, stream: TcpStream, rest: Vec<u8>) -> Result<()> {
+        let mut socket =
+            WebSocketStream::from_partially_read(stream, rest, Role::Server, None).await;
+        let end = loop {
+            match socket.next().await {
+                None => break End::Fin,
+                Some(Err(error)) => break End::Broken(error.to_string()),
+                Some(Ok(Message::Close(frame))) => {
+                    break End::Closed(frame.map_or(1005, |frame| frame.code.into()));
+                }
+                Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
+                Some(Ok(message)) => self.obey(&mut socket, message).await?,
+            }
+        };
+        self.notes.ended(end);
+        // Lets the answer to a close frame out.
+        while let Some(Ok(_)) = socket.next().await {}
+        Ok(())
+    }
+
+    async fn obey(&self, socket: &mut WebSocketStream<TcpStream>, message: Message) -> Result<()> {
+        let words = message.to_text().unwrap_or_default().to_owned();
+        match words.split(' ').collect::<Vec<_>>().as_slice() {
+            ["who"] => socket.send(Message::text(&*self.name)).await?,
+            ["close", code, reason] => {
+                let code = code.parse::<u16>()?.into();
+                let frame = CloseFrame {
+                    code,
+                    reason: (*reason).to_owned().into(),
+                };
+                socket.close(Some(frame)).await?;
+            }
+            ["fin"] => socket.get_mut().shutdown().await?,
+            ["reset"] => {
+                reset_on_drop(socket.get_ref())?;
+                anyhow::bail!("told to reset");
+            }
+            _ => socket.send(message).await?,
+        }
+        Ok(())
+    }
+
+    async fn fin(self, mut stream: TcpStream) -> Result<()> {
+        stream.write_all(b"bye").await?;
+        stream.shutdown().await?;
+        let mut rest = Vec::new();
+        let end = stream.read_to_end(&mut rest).await;
+        self.notes
+            .ended(end.map_or_else(|error| End::Broken(error.to_string()), |_| End::Fin));
+        Ok(())
+    }
+}
+
+/// Makes the drop of a connection send a reset.
+pub fn reset_on_drop(stream: &TcpStream) -> Result<()> {
+    Ok(socket2::SockRef::from(stream).set_linger(Some(std::time::Duration::ZERO))?)
+}
+
+/// What `/sum` answers after these bytes.
+pub fn digest(bytes: &[u8]) -> String {
+    format!("{} {:x}", bytes.len(), Sha256::digest(bytes))
+}
+
+async fn sum(mut stream: TcpStream, mut bytes: Vec<u8>) -> Result<()> {
+    stream.read_to_end(&mut bytes).await?;
+    stream.write_all(digest(&bytes).as_bytes()).await?;
+    Ok(stream.shutdown().await?)
+}
+
+async fn answer(stream: &mut TcpStream, status: &str, body: &str) -> Result<()> {
+    let head = format!(
+        "HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    Ok(stream.write_all(head.as_bytes()).await?)
+}

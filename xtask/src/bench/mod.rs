@@ -1,0 +1,39 @@
+//! `cargo xtask bench`: measurements, not tests.
+
+mod connection;
+mod contender;
+mod echo;
+mod generator;
+mod numbers;
+mod poller;
+mod server;
+
+use std::net::SocketAddr;
+
+use anyhow::Result;
+use clap::Subcommand;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Benchmark {
+    /// Echo: plain forwarding, Limpet in every mode, HAProxy, nginx.
+    Echo(echo::Options),
+    /// The load generator, started by `echo` in the client's namespace.
+    #[command(hide = true)]
+    Generator(generator::Options),
+    /// The echo server, started by `echo` in a target's namespace.
+    #[command(hide = true)]
+    Server {
+        /// Where to listen.
+        #[arg(long)]
+        listen: SocketAddr,
+    },
+}
+
+/// Runs one.
+pub(crate) fn run(benchmark: &Benchmark) -> Result<()> {
+    match benchmark {
+        Benchmark::Echo(options) => echo::run(options),
+        Benchmark::Generator(options) => generator::run(options),
+        Benchmark::Server { listen } => server::run(*listen),
+    }
+}

@@ -1,0 +1,146 @@
+//! Installing what a verb needs and the machine lacks, out loud.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use crate::shell::{self, say};
+use crate::toolchain::{Missing, Toolchain};
+use crate::workspace;
+
+/// A program, and the Debian package it comes in.
+pub(crate) type Tool = (&'static str, &'static str);
+
+/// Debian's Rust with a `core` for BPF, and the LLVM that bpf-linker is built on.
+const DEBIAN_COMPILER: [&str; 3] = ["rustc-web", "libstd-rust-web-dev-bpf", "llvm-22-dev"];
+const BPF_LINKER: &str = "0.13.0";
+/// Versions of LLVM that this bpf-linker can be built on, the best first.
+const LLVM: [&str; 3] = ["22", "23", "21"];
+/// Package lists older than this are fetched again before installing.
+const LISTS_KEEP: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The compiler and the linker of the kernel program.
+pub(crate) fn toolchain() -> Result<Toolchain> {
+    if let Err(missing) = Toolchain::find(workspace::root()) {
+        for part in missing {
+            say(format!("missing: {part}"));
+            match part {
+                Missing::Compiler => compiler()?,
+                Missing::Linker => linker()?,
+            }
+        }
+    }
+    let found = Toolchain::find(workspace::root())
+        .map_err(|missing| anyhow::anyhow!("still missing after installing: {missing:?}"))?;
+    say(format!("kernel program: {found}"));
+    Ok(found)
+}
+
+/// Programs that tests and demo call.
+pub(crate) fn tools(tools: &[Tool]) -> Result<()> {
+    let missing: Vec<_> = tools
+        .iter()
+        .filter(|(program, _)| !shell::has(program))
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let programs: Vec<_> = missing.iter().map(|(program, _)| *program).collect();
+    let packages: Vec<_> = missing.iter().map(|(_, package)| *package).collect();
+    if !can_apt() {
+        bail!(
+            "missing: {}; install them (Debian: {})",
+            programs.join(" "),
+            packages.join(" ")
+        );
+    }
+    apt(&packages)
+}
+
+fn compiler() -> Result<()> {
+    if can_apt() && apt(&DEBIAN_COMPILER).is_ok() {
+        return Ok(());
+    }
+    if !shell::has("rustup") {
+        bail!(
+            "no compiler for the kernel program: on Debian run this as root \
+             (it installs {}), elsewhere install rustup",
+            DEBIAN_COMPILER.join(" ")
+        );
+    }
+    say("installing rustup's nightly with rust-src");
+    shell::run(shell::command("rustup").args([
+        "toolchain",
+        "install",
+        "nightly",
+        "--profile",
+        "minimal",
+        "--component",
+        "rust-src",
+    ]))
+}
+
+fn linker() -> Result<()> {
+    if llvm().is_none() && can_apt() {
+        apt(&["llvm-22-dev"])?;
+    }
+    let (version, prefix) =
+        llvm().context("bpf-linker needs LLVM's development files, under /usr/lib/llvm-22")?;
+    say(format!(
+        "building bpf-linker {BPF_LINKER} into target/tools (a minute or two)"
+    ));
+    shell::run(
+        shell::cargo()
+            .args(["install", "bpf-linker", "--version", BPF_LINKER, "--locked"])
+            .args([
+                "--no-default-features",
+                "--features",
+                &format!("llvm-{version}"),
+            ])
+            .arg("--root")
+            .arg(workspace::tools())
+            .arg("--target-dir")
+            .arg(workspace::tools().join("build"))
+            .env("LLVM_PREFIX", prefix),
+    )?;
+    fs::remove_dir_all(workspace::tools().join("build")).context("removing bpf-linker's build")
+}
+
+fn llvm() -> Option<(&'static str, PathBuf)> {
+    LLVM.into_iter()
+        .map(|version| (version, PathBuf::from(format!("/usr/lib/llvm-{version}"))))
+        .find(|(_, prefix)| prefix.join("bin/llvm-config").is_file())
+}
+
+fn can_apt() -> bool {
+    shell::is_root() && shell::has("apt-get")
+}
+
+fn apt(packages: &[&str]) -> Result<()> {
+    say(format!(
+        "installing Debian packages: {}",
+        packages.join(" ")
+    ));
+    if !lists_are_fresh() {
+        shell::run(shell::command("apt-get").args(["update", "-qq"]))?;
+    }
+    shell::run(
+        shell::command("apt-get")
+            .args(["install", "-y", "-qq", "--no-install-recommends"])
+            .args(packages)
+            .env("DEBIAN_FRONTEND", "noninteractive"),
+    )
+}
+
+fn lists_are_fresh() -> bool {
+    let Ok(entries) = fs::read_dir("/var/lib/apt/lists") else {
+        return false;
+    };
+    entries
+        .flatten()
+        .filter(|entry| entry.file_name().to_string_lossy().contains("_Packages"))
+        .filter_map(|entry| entry.metadata().ok()?.modified().ok()?.elapsed().ok())
+        .any(|age| age < LISTS_KEEP)
+}

@@ -1,0 +1,48 @@
+//! `cargo xtask test`: every test, with real packets in network namespaces.
+
+use anyhow::Result;
+use clap::Args;
+use lb_tests::{interrupt, leftovers};
+
+use crate::install::{self, Tool};
+use crate::{build, shell};
+
+/// What the lab calls.
+pub(crate) const TOOLS: [Tool; 6] = [
+    ("ip", "iproute2"),
+    ("ss", "iproute2"),
+    ("nft", "nftables"),
+    ("ethtool", "ethtool"),
+    ("nsenter", "util-linux"),
+    // An independent opinion on what a packet says.
+    (
+        "/usr/lib/python3/dist-packages/scapy/__init__.py",
+        "python3-scapy",
+    ),
+];
+
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// Passed on to cargo test, for instance `--test handoff`.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    rest: Vec<String>,
+}
+
+/// Builds the daemon as users get it, then runs all tests against it.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    shell::require_root(
+        "test",
+        "the lab makes network namespaces and loads BPF programs",
+    )?;
+    install::tools(&TOOLS)?;
+    let limpet = build::run()?;
+    interrupt::wait_for_children();
+    let tested = shell::run(
+        shell::cargo()
+            .args(["test", "--workspace", "--no-fail-fast"])
+            .args(&options.rest)
+            .env("LIMPET_BIN", limpet),
+    );
+    leftovers::sweep();
+    tested
+}
