@@ -15,6 +15,12 @@ use crate::packet::Frame;
 /// ended flow are the daemon's own and leave.
 #[inline(always)]
 pub fn check(ctx: &TcContext) -> Option<Direction> {
+    // Forwarded packets pass here too, and a peer's reset must. What the host's own
+    // stack has made came in on no interface.
+    // SAFETY: the context is live for the program's run.
+    if unsafe { (*ctx.skb.skb).ingress_ifindex } != 0 {
+        return None;
+    }
     let segment = maps::scratch()?;
     if parse(&Frame::new(ctx), segment) != Shape::Segment || !segment.has(flags::RST) {
         return None;

@@ -131,7 +131,7 @@ fn open_listeners(sockets: Vec<Bound>, groups: &Groups, shared: &Arc<Shared>) {
         let id = id::name_id(&listener.name);
         shared
             .dataplane
-            .set_idle_timeout(id, listener.websocket_idle_timeout);
+            .set_idle_timeout(id::flow_label(id), listener.websocket_idle_timeout);
         let route = Route {
             group: group.clone(),
             stickiness,

@@ -18,6 +18,11 @@ pub(crate) fn target_id(group: &str, address: SocketAddr) -> u64 {
     fnv1a(group, address.to_string().as_bytes())
 }
 
+/// What a flow keeps of an id: the flow table has room for half of it.
+pub(crate) fn flow_label(id: u64) -> u32 {
+    (id & u64::from(u32::MAX)) as u32
+}
+
 /// FNV-1a: not for adversaries, but names come from the configuration only.
 fn fnv1a(start: u64, bytes: &[u8]) -> u64 {
     bytes.iter().fold(start, |hash, byte| {

@@ -36,6 +36,5 @@ pub(crate) fn end_cause(cause: EndCause) -> &'static str {
         EndCause::Closed => "closed",
         EndCause::Reset => "reset",
         EndCause::Idle => "idle",
-        EndCause::Ended => "ended",
     }
 }

@@ -5,10 +5,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::config::Listener;
-use crate::id::name_id;
+use crate::id::{flow_label, name_id};
 use crate::target::Group;
 
-/// Names by their ids; of an id a flow keeps the lower half.
+/// Names by their labels.
 #[derive(Debug)]
 pub(crate) struct Names {
     listeners: HashMap<u32, String>,
@@ -19,31 +19,27 @@ impl Names {
     pub(crate) fn new(listeners: &[Listener], groups: &[Arc<Group>]) -> Self {
         let listeners = listeners
             .iter()
-            .map(|one| (lower(name_id(&one.name)), one.name.clone()));
-        let target_groups = groups.iter().map(|one| (lower(one.id), one.name.clone()));
+            .map(|one| (flow_label(name_id(&one.name)), one.name.clone()));
+        let target_groups = groups.iter().map(|one| (flow_label(one.id), one.name.clone()));
         Self {
             listeners: listeners.collect(),
             target_groups: target_groups.collect(),
         }
     }
 
-    /// The listener's name; its id if the configuration has lost it.
-    pub(crate) fn listener(&self, id: u64) -> Cow<'_, str> {
-        name(&self.listeners, id)
+    /// The listener's name; its label if the configuration has lost it.
+    pub(crate) fn listener(&self, label: u32) -> Cow<'_, str> {
+        name(&self.listeners, label)
     }
 
-    /// The target group's name; its id if the configuration has lost it.
-    pub(crate) fn target_group(&self, id: u64) -> Cow<'_, str> {
-        name(&self.target_groups, id)
+    /// The target group's name; its label if the configuration has lost it.
+    pub(crate) fn target_group(&self, label: u32) -> Cow<'_, str> {
+        name(&self.target_groups, label)
     }
 }
 
-fn name(names: &HashMap<u32, String>, id: u64) -> Cow<'_, str> {
+fn name(names: &HashMap<u32, String>, label: u32) -> Cow<'_, str> {
     names
-        .get(&lower(id))
-        .map_or_else(|| format!("#{:08x}", lower(id)).into(), Into::into)
-}
-
-fn lower(id: u64) -> u32 {
-    (id & u64::from(u32::MAX)) as u32
+        .get(&label)
+        .map_or_else(|| format!("#{label:08x}").into(), Into::into)
 }

@@ -51,9 +51,6 @@ impl Candidate {
         self.id
     }
 
-    /// Not needed: the client's leg is watched from before the target is dialled.
-    pub(crate) fn observe_client(&mut self) {}
-
     /// Tries once to move the connection into the kernel; nothing may be waiting
     /// in the relay. Blocks for some tens of microseconds.
     pub(crate) fn try_handoff(&mut self, client: &TcpStream, target: &TcpStream) -> Handoff {
@@ -204,19 +201,17 @@ fn attempt(
         }
     };
     let result = decide(active, entry, &client, &target);
-    match result {
-        Ok((Handoff::Committed, _)) => Ok(Handoff::Committed),
-        Ok((refused, waiting)) => {
-            resume(client, probe && waiting[0])?;
-            resume(target, probe && waiting[1])?;
-            Ok(refused)
-        }
-        Err(error) => {
-            resume(client, false)?;
-            resume(target, false)?;
-            Err(error)
-        }
-    }
+    let waiting = match result {
+        // Both stay in repair until they are dropped, which then sends nothing.
+        Ok((Handoff::Committed, _)) => return Ok(Handoff::Committed),
+        Ok((_, waiting)) => waiting,
+        Err(_) => [false; 2],
+    };
+    // Both must be tried: a socket left in repair would be mute for ever.
+    let first = resume(client, probe && waiting[0]);
+    let second = resume(target, probe && waiting[1]);
+    first.and(second)?;
+    result.map(|(refused, _)| refused)
 }
 
 /// The decision, and for each leg whether it waits for an acknowledgment.

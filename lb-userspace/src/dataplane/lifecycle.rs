@@ -171,7 +171,7 @@ fn bury(
     active.forget(entry);
     let rest = match cause {
         EndCause::Closed if target_first => REST_TIME_WAIT,
-        EndCause::Closed | EndCause::Reset | EndCause::Idle | EndCause::Ended => REST_BRIEF,
+        EndCause::Closed | EndCause::Reset | EndCause::Idle => REST_BRIEF,
     };
     active.release(entry, rest);
     // A full channel means that the daemon is far behind; waiting is right, the

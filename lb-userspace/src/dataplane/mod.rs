@@ -109,9 +109,9 @@ impl Dataplane {
     }
 
     /// How long flows of `listener` may be without payload; others one hour.
-    pub(crate) fn set_idle_timeout(&self, listener: u64, timeout: Duration) {
+    pub(crate) fn set_idle_timeout(&self, listener: u32, timeout: Duration) {
         if let Fastpath::On(active) = &self.shared.fastpath {
-            active.set_idle_timeout(listener as u32, timeout);
+            active.set_idle_timeout(listener, timeout);
         }
     }
 

@@ -183,8 +183,8 @@ impl Entry {
         let flow = Flow {
             id,
             target,
-            listener: owner.listener as u32,
-            target_group: owner.target_group as u32,
+            listener: owner.listener,
+            target_group: owner.target_group,
             last_seen: monotonic().as_nanos() as u64,
             ..Flow::default()
         };
@@ -206,7 +206,7 @@ impl Entry {
         let Flow { word, id, target, listener, target_group, bytes, packets, .. } = self.flow;
         FlowInfo {
             id,
-            owner: Owner { listener: listener.into(), target_group: target_group.into() },
+            owner: Owner { listener, target_group },
             client: address::peer(&self.client.tuple),
             target: address::peer(&target),
             age: Duration::from_secs(unix.saturating_sub(id >> 32)),

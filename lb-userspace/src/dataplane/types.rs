@@ -75,13 +75,14 @@ pub(crate) enum Refusal {
     Error,
 }
 
-/// Names a flow keeps for the daemon that adopts it: hashes of configuration names.
+/// Names a flow keeps for the daemon that adopts it: hashes of configuration names
+/// (`id::flow_label`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Owner {
     /// The listener's.
-    pub(crate) listener: u64,
+    pub(crate) listener: u32,
     /// The target group's.
-    pub(crate) target_group: u64,
+    pub(crate) target_group: u32,
 }
 
 /// What a connection is, told before the target is dialled.
@@ -147,8 +148,6 @@ pub(crate) enum EndCause {
     Reset,
     /// No payload for the idle timeout.
     Idle,
-    /// It was found without its other half, or the daemon was asked to end it.
-    Ended,
 }
 
 /// Result of one attempt to hand a connection to the kernel.

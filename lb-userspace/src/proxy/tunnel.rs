@@ -24,8 +24,9 @@ use crate::names;
 
 /// The first pause between two attempts to hand off.
 const BACKOFF_FIRST: Duration = Duration::from_millis(1);
-/// The longest; a connection that is quiet now and then is caught soon enough.
-const BACKOFF_MAX: Duration = Duration::from_millis(200);
+/// The longest: an attempt costs some tens of microseconds, and what has not been
+/// quiet in a hundred tries will not miss a second.
+const BACKOFF_MAX: Duration = Duration::from_secs(1);
 
 /// An attempt that has waited this long for a quiet moment means a busy connection.
 const BUSY_AFTER: Duration = Duration::from_secs(1);

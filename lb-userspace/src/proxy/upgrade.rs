@@ -26,6 +26,7 @@ use super::tunnel::Tunnel;
 use super::websocket::{self, Offer};
 use crate::connections::Identity;
 use crate::dataplane::{self, Candidate};
+use crate::id;
 use crate::target::Target;
 
 /// A request that wants to become a WebSocket, and has passed the gate.
@@ -76,8 +77,8 @@ async fn connect<'a>(
     while let Some(target) = session.target() {
         let request = dataplane::Request {
             owner: dataplane::Owner {
-                listener: proxy.id,
-                target_group: proxy.route.group.id,
+                listener: id::flow_label(proxy.id),
+                target_group: id::flow_label(proxy.route.group.id),
             },
             client: peer.client,
             local: peer.local,
@@ -176,7 +177,7 @@ fn open(
     peer: &Peer,
     target: &Target,
     parts: Parts<TokioIo<TcpStream>>,
-    mut candidate: Candidate,
+    candidate: Candidate,
 ) {
     let listed = proxy.shared.connections.enter(Identity {
         id: candidate.id(),
@@ -185,7 +186,6 @@ fn open(
         target: target.address,
         client: peer.client,
     });
-    candidate.observe_client();
     peer.lay(Tunnel {
         target: parts.io.into_inner(),
         to_client: parts.read_buf,
