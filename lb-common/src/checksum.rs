@@ -20,7 +20,8 @@ impl Diff {
     /// Accounts for 32 bits replaced at an even offset.
     #[inline(always)]
     pub const fn long(self, old: u32, new: u32) -> Diff {
-        self.word((old >> 16) as u16, (new >> 16) as u16).word(old as u16, new as u16)
+        self.word((old >> 16) as u16, (new >> 16) as u16)
+            .word(old as u16, new as u16)
     }
 
     /// Accounts for 32 bits replaced at any offset: at an odd one each byte

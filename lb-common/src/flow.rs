@@ -123,7 +123,11 @@ impl FlowKey {
     /// A key of the given family.
     #[inline(always)]
     pub const fn new(tuple: Tuple, family: Family) -> Self {
-        FlowKey { tuple, family: family as u8, reserved: [0; 3] }
+        FlowKey {
+            tuple,
+            family: family as u8,
+            reserved: [0; 3],
+        }
     }
 }
 

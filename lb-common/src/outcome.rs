@@ -80,8 +80,11 @@ pub enum Direction {
 
 impl Direction {
     /// All, in the order of their numbers.
-    pub const ALL: [Direction; 3] =
-        [Direction::None, Direction::ClientToTarget, Direction::TargetToClient];
+    pub const ALL: [Direction; 3] = [
+        Direction::None,
+        Direction::ClientToTarget,
+        Direction::TargetToClient,
+    ];
 
     /// The metric's label.
     pub const fn name(self) -> &'static str {

@@ -82,7 +82,12 @@ impl Segment {
     /// A place to parse into.
     pub const EMPTY: Segment = Segment {
         key: FlowKey::new(
-            Tuple { peer: Address([0; 4]), local: Address([0; 4]), peer_port: 0, local_port: 0 },
+            Tuple {
+                peer: Address([0; 4]),
+                local: Address([0; 4]),
+                peer_port: 0,
+                local_port: 0,
+            },
             Family::V4,
         ),
         family: Family::V4,
@@ -163,7 +168,9 @@ pub enum Shape {
 /// the ports are known and [`Oddity::Malformed`] after.
 #[inline(always)]
 pub fn parse<P: Packet>(packet: &P, into: &mut Segment) -> Shape {
-    let Some(ethertype) = packet.load::<2>(12) else { return Shape::Other };
+    let Some(ethertype) = packet.load::<2>(12) else {
+        return Shape::Other;
+    };
     match u16::from_be_bytes(ethertype) {
         ETHERTYPE_V4 => parse_v4(packet, into).unwrap_or(Shape::Other),
         ETHERTYPE_V6 => parse_v6(packet, into).unwrap_or(Shape::Other),
@@ -261,11 +268,21 @@ fn ports<P: Packet>(packet: &P, tcp: usize, into: &mut Segment) -> Option<()> {
 fn segment<P: Packet>(packet: &P, tcp: usize, length: usize, into: &mut Segment) -> Shape {
     let malformed = Shape::Odd(Oddity::Malformed);
     // Reaching the last fixed field proves that all twenty bytes are there.
-    let Some(_urgent) = packet.load::<2>(tcp + 18) else { return malformed };
-    let Some(seq) = packet.load(tcp + 4) else { return malformed };
-    let Some(ack) = packet.load(tcp + 8) else { return malformed };
-    let Some([offset, flags]) = packet.load(tcp + 12) else { return malformed };
-    let Some(window) = packet.load(tcp + 14) else { return malformed };
+    let Some(_urgent) = packet.load::<2>(tcp + 18) else {
+        return malformed;
+    };
+    let Some(seq) = packet.load(tcp + 4) else {
+        return malformed;
+    };
+    let Some(ack) = packet.load(tcp + 8) else {
+        return malformed;
+    };
+    let Some([offset, flags]) = packet.load(tcp + 12) else {
+        return malformed;
+    };
+    let Some(window) = packet.load(tcp + 14) else {
+        return malformed;
+    };
     let header = ((offset >> 4) as usize) * 4;
     if header < TCP || length < header || length > 0xffff {
         return malformed;
@@ -305,17 +322,22 @@ impl Packet for Frame<'_> {
     }
 
     fn store<const N: usize>(&mut self, offset: usize, bytes: [u8; N]) -> Option<()> {
-        self.0.get_mut(offset..offset.checked_add(N)?)?.copy_from_slice(&bytes);
+        self.0
+            .get_mut(offset..offset.checked_add(N)?)?
+            .copy_from_slice(&bytes);
         Some(())
     }
 
     fn copy_out(&self, offset: usize, into: &mut [u8; ROOM], size: usize) -> Option<()> {
-        into.get_mut(..size)?.copy_from_slice(self.0.get(offset..offset.checked_add(size)?)?);
+        into.get_mut(..size)?
+            .copy_from_slice(self.0.get(offset..offset.checked_add(size)?)?);
         Some(())
     }
 
     fn copy_in(&mut self, offset: usize, from: &[u8; ROOM], size: usize) -> Option<()> {
-        self.0.get_mut(offset..offset.checked_add(size)?)?.copy_from_slice(from.get(..size)?);
+        self.0
+            .get_mut(offset..offset.checked_add(size)?)?
+            .copy_from_slice(from.get(..size)?);
         Some(())
     }
 

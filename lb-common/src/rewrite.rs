@@ -34,7 +34,13 @@ impl<'a> Translation<'a> {
     /// The translation of packets from `side`; `client` is the client leg's tuple.
     #[inline(always)]
     pub fn new(client: &'a Tuple, flow: &'a Flow, side: Side) -> Self {
-        let Shifts { seq, stamp, scale_sent, scale_announced, .. } = &flow.shifts;
+        let Shifts {
+            seq,
+            stamp,
+            scale_sent,
+            scale_announced,
+            ..
+        } = &flow.shifts;
         let (near, far) = (side.index(), side.other().index());
         Translation {
             leg: match side {
@@ -92,7 +98,10 @@ pub fn rewrite<P: Packet>(
         Family::V6 => rewrite_v6(packet, segment, translation)?,
     };
     let header = rewrite_tcp(packet, segment, translation)?;
-    Some(Changes { pseudo, header: header.and(shifted) })
+    Some(Changes {
+        pseudo,
+        header: header.and(shifted),
+    })
 }
 
 /// Applies the changes to a complete checksum.
@@ -144,7 +153,11 @@ fn rewrite_v6<P: Packet>(
     packet.store(ETHERNET + 7, [segment.ttl.wrapping_sub(1)])?;
     store_v6(packet, ETHERNET + 8, local)?;
     store_v6(packet, ETHERNET + 24, peer)?;
-    Some(Diff::NONE.address(&old.peer, local).address(&old.local, peer))
+    Some(
+        Diff::NONE
+            .address(&old.peer, local)
+            .address(&old.local, peer),
+    )
 }
 
 #[inline(always)]
@@ -163,7 +176,11 @@ fn rewrite_tcp<P: Packet>(
     translation: &Translation<'_>,
 ) -> Option<Diff> {
     let at = segment.tcp();
-    let Tuple { peer_port, local_port, .. } = *translation.leg;
+    let Tuple {
+        peer_port,
+        local_port,
+        ..
+    } = *translation.leg;
     let old = &segment.key.tuple;
     let seq = segment.seq.wrapping_add(translation.seq);
     // Without ACK (a bare RST) the field means nothing and stays.
@@ -200,10 +217,11 @@ fn rewrite_options<P: Packet>(
         return Some(Diff::NONE);
     }
     if segment.header() == TCP + 12 && packet.load(at)? == TIMESTAMPS_ALONE {
-        return Some(
-            shift(packet, at + 4, translation.tsval)?
-                .and(shift(packet, at + 8, translation.tsecr)?),
-        );
+        return Some(shift(packet, at + 4, translation.tsval)?.and(shift(
+            packet,
+            at + 8,
+            translation.tsecr,
+        )?));
     }
     options.translate(packet, segment, translation)
 }
@@ -219,11 +237,7 @@ fn shift<P: Packet>(packet: &mut P, at: usize, by: u32) -> Option<Diff> {
 
 /// The TSval of a segment that carries timestamps.
 #[inline(always)]
-pub fn timestamp<P: Packet>(
-    packet: &P,
-    segment: &Segment,
-    options: &mut Options,
-) -> Option<u32> {
+pub fn timestamp<P: Packet>(packet: &P, segment: &Segment, options: &mut Options) -> Option<u32> {
     let at = segment.tcp() + TCP;
     if segment.header() == TCP {
         return None;
@@ -273,5 +287,8 @@ pub fn challenge<P: Packet>(
         .long(segment.ack, ack)
         .byte_at(1, segment.flags, flags::ACK)
         .word(segment.window, window);
-    Some(Changes { pseudo, header: header.and(change) })
+    Some(Changes {
+        pseudo,
+        header: header.and(change),
+    })
 }

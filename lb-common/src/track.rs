@@ -42,12 +42,17 @@ pub fn fits_committed(flow: &Flow, side: Side, segment: &Segment) -> bool {
 /// exactly what its receiver last acknowledged (RFC 5961 section 3.2).
 #[inline(always)]
 pub fn reset_expected(flow: &Flow, side: Side) -> u32 {
-    flow.halves[side.other().index()].last_ack.wrapping_sub(flow.shifts.seq[side.index()])
+    flow.halves[side.other().index()]
+        .last_ack
+        .wrapping_sub(flow.shifts.seq[side.index()])
 }
 
 /// Whether everything `side` has sent, its FIN included, was acknowledged.
 pub fn all_acknowledged(flow: &Flow, side: Side) -> bool {
-    !after(flow.halves[side.index()].passed_end, reset_expected(flow, side))
+    !after(
+        flow.halves[side.index()].passed_end,
+        reset_expected(flow, side),
+    )
 }
 
 #[inline(always)]

@@ -18,12 +18,22 @@ pub fn run(ctx: &TcContext) -> Reply {
     // SAFETY: the check above proves the bytes are there; a Request is integers
     // only and read_unaligned asks no alignment.
     let request = unsafe { (start as *const Request).read_unaligned() };
-    let Some(flow) = FLOWS.get_ptr_mut(request.client) else { return Reply::Gone };
+    let Some(flow) = FLOWS.get_ptr_mut(request.client) else {
+        return Reply::Gone;
+    };
     // SAFETY: an element of FLOWS, valid until the program returns; the id is
     // written once, before the entry is reachable.
     if unsafe { (*flow).id } != request.id {
         return Reply::Gone;
     }
+    #[cfg(feature = "log")]
+    aya_log_ebpf::info!(
+        ctx,
+        "control {} on flow {:x}, word {:x}",
+        request.op,
+        request.id,
+        request.expected
+    );
     if request.op == Op::Commit as u32 {
         commit(flow, &request)
     } else if request.op == Op::End as u32 {
@@ -46,8 +56,11 @@ fn commit(flow: *mut Flow, request: &Request) -> Reply {
     unsafe { (&raw mut (*flow).shifts).write_volatile(request.shifts) };
     let committed = request.expected | word::COMMITTED;
     // SAFETY: as in `run`.
-    let before = unsafe {
-        atomic::compare_exchange(&raw mut (*flow).word, request.expected, committed)
-    };
-    if before == request.expected { Reply::Done } else { Reply::Changed }
+    let before =
+        unsafe { atomic::compare_exchange(&raw mut (*flow).word, request.expected, committed) };
+    if before == request.expected {
+        Reply::Done
+    } else {
+        Reply::Changed
+    }
 }

@@ -22,7 +22,11 @@ pub enum Decision<'a> {
 /// Parses into `segment` and decides; `ifindex` is the interface it came in on.
 /// Writes nothing else but the flow's records.
 #[inline(always)]
-pub fn decide<'a, H: Hook>(frame: &Frame<'_, H>, ifindex: u32, segment: &'a mut Segment) -> Decision<'a> {
+pub fn decide<'a, H: Hook>(
+    frame: &Frame<'_, H>,
+    ifindex: u32,
+    segment: &'a mut Segment,
+) -> Decision<'a> {
     match parse(frame, segment) {
         Shape::Other => Decision::Leave(Direction::None, Outcome::Other),
         Shape::Odd(oddity) => odd(&segment.key, oddity),

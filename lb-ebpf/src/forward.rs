@@ -61,7 +61,11 @@ fn mark(found: &Found<'_>, flag: u64) {
     let id = unsafe { (*found.flow).id };
     // A full buffer loses a hint; the daemon's scan finds the flag.
     if let Some(mut entry) = EVENTS.reserve::<Event>(0) {
-        entry.write(Event { client: *found.client, id, word: before | flag });
+        entry.write(Event {
+            client: *found.client,
+            id,
+            word: before | flag,
+        });
         entry.submit(0);
     }
 }
@@ -75,5 +79,13 @@ pub fn challenge_numbers(flow: &Flow, side: Side) -> (u32, u32, u16) {
     let scale_sent = flow.shifts.scale_sent[side.other().index()] & SCALE_MASK;
     let announced = flow.shifts.scale_announced[side.index()] & SCALE_MASK;
     let window = (far.window << scale_sent) >> announced;
-    (near.last_ack, near.passed_end, if window > 0xffff { 0xffff } else { window as u16 })
+    (
+        near.last_ack,
+        near.passed_end,
+        if window > 0xffff {
+            0xffff
+        } else {
+            window as u16
+        },
+    )
 }

@@ -2,7 +2,7 @@
 
 use lb_common::flow::{Flow, FlowKey, Side, Tuple};
 
-use crate::maps::{FLOWS, TARGETS};
+use crate::maps::{self, FLOWS, TARGETS};
 
 /// A flow found, and the side the packet comes from.
 #[derive(Clone, Copy)]
@@ -19,9 +19,27 @@ pub struct Found<'a> {
 /// The flow of a packet that came in with this key.
 #[inline(always)]
 pub fn find(key: &FlowKey) -> Option<Found<'_>> {
-    if let Some(flow) = FLOWS.get_ptr_mut(key) {
-        return Some(Found { flow, client: key, side: Side::Client });
+    // Ports the daemon uses toward targets tell which table is likely to know the
+    // key; a listener may have such a port too, so the other is asked as well.
+    if maps::is_source_port(u16::from_be(key.tuple.local_port)) {
+        from_target(key).or_else(|| from_client(key))
+    } else {
+        from_client(key).or_else(|| from_target(key))
     }
+}
+
+#[inline(always)]
+fn from_client(key: &FlowKey) -> Option<Found<'_>> {
+    let flow = FLOWS.get_ptr_mut(key)?;
+    Some(Found {
+        flow,
+        client: key,
+        side: Side::Client,
+    })
+}
+
+#[inline(always)]
+fn from_target(key: &FlowKey) -> Option<Found<'_>> {
     // SAFETY: TARGETS values are written whole by the daemon before the leg's
     // first packet and never changed while the entry lives.
     let client = unsafe { &*TARGETS.get_ptr(key)? };
@@ -29,5 +47,9 @@ pub fn find(key: &FlowKey) -> Option<Found<'_>> {
     // SAFETY: `target` is written once, before the entry is reachable.
     let target: &Tuple = unsafe { &(*flow).target };
     // An index entry that outlived its flow must not lead into another one.
-    (*target == key.tuple).then_some(Found { flow, client, side: Side::Target })
+    (*target == key.tuple).then_some(Found {
+        flow,
+        client,
+        side: Side::Target,
+    })
 }

@@ -5,7 +5,10 @@
 //! [`Outcome`], and every outcome is counted.
 #![no_std]
 #![no_main]
-#![expect(internal_features, reason = "BPF atomics that return a value, see atomic.rs")]
+#![expect(
+    internal_features,
+    reason = "BPF atomics that return a value, see atomic.rs"
+)]
 #![feature(core_intrinsics)]
 #![feature(asm_experimental_arch)]
 

@@ -5,8 +5,8 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::{HashMap, PerCpuArray, RingBuf};
 use lb_common::flow::{Flow, FlowKey};
 use lb_common::options::Options;
-use lb_common::packet::Segment;
 use lb_common::outcome::{COUNTERS, Direction, Outcome, counter};
+use lb_common::packet::Segment;
 
 /// BPF_F_NO_PREALLOC: a table sized for a million flows must not take their
 /// memory at start. Never LRU, which would evict a live idle WebSocket.
@@ -22,6 +22,20 @@ pub static FLOWS: HashMap<FlowKey, Flow> = HashMap::pinned(FLOWS_MAX, NO_PREALLO
 /// Target leg -> client leg of the same flow. Written by the daemon only.
 #[map]
 pub static TARGETS: HashMap<FlowKey, FlowKey> = HashMap::pinned(FLOWS_MAX, NO_PREALLOC);
+
+/// First and last source port toward targets. Set by the daemon when it loads the
+/// program.
+#[unsafe(no_mangle)]
+static SOURCE_PORTS: [u16; 2] = [0, 0];
+
+/// Whether a port is one that the daemon uses toward targets.
+#[inline(always)]
+pub fn is_source_port(port: u16) -> bool {
+    // SAFETY: a static is valid to read; volatile, because the value that the
+    // compiler sees is not the one that is loaded.
+    let [first, last] = unsafe { (&raw const SOURCE_PORTS).read_volatile() };
+    first <= port && port <= last
+}
 
 /// Packets by direction and outcome. Written by packets, read by the daemon.
 #[map]
@@ -42,7 +56,9 @@ pub fn scratch() -> Option<&'static mut Segment> {
     // SAFETY: array values live as long as the map, which the program holds; the
     // bytes begin as zeros or as an earlier Segment, and `family`, the one field
     // with forbidden values, is written by `parse` before anything reads it.
-    SCRATCH.get_ptr_mut(0).map(|segment| unsafe { &mut *segment })
+    SCRATCH
+        .get_ptr_mut(0)
+        .map(|segment| unsafe { &mut *segment })
 }
 
 /// Room for a packet's options.
@@ -53,7 +69,9 @@ static OPTIONS: PerCpuArray<Options> = PerCpuArray::with_max_entries(1, 0);
 #[inline(always)]
 pub fn options() -> Option<&'static mut Options> {
     // SAFETY: as for `scratch`; any bytes are valid Options.
-    OPTIONS.get_ptr_mut(0).map(|options| unsafe { &mut *options })
+    OPTIONS
+        .get_ptr_mut(0)
+        .map(|options| unsafe { &mut *options })
 }
 
 /// The question to the routing table; here and not on the stack for its place

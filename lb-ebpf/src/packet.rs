@@ -85,7 +85,11 @@ impl<'a, H: Hook> Frame<'a, H> {
         // the comparison into `at > end - N`, arithmetic the verifier forbids. (Not
         // an empty template: two line records would share an instruction.)
         unsafe { asm!("{0} = {0}", inout(reg) behind, options(pure, nomem, nostack)) };
-        if behind > self.end { None } else { Some(at as *mut [u8; N]) }
+        if behind > self.end {
+            None
+        } else {
+            Some(at as *mut [u8; N])
+        }
     }
 }
 
@@ -94,13 +98,15 @@ impl<H: Hook> Packet for Frame<'_, H> {
     fn load<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
         // SAFETY: `at` has checked that N bytes lie within the packet; bytes need
         // no alignment. The verifier checks the same again.
-        self.at::<N>(offset).map(|at| unsafe { at.read_unaligned() })
+        self.at::<N>(offset)
+            .map(|at| unsafe { at.read_unaligned() })
     }
 
     #[inline(always)]
     fn store<const N: usize>(&mut self, offset: usize, bytes: [u8; N]) -> Option<()> {
         // SAFETY: as in `load`; packet memory is writable in XDP and TC.
-        self.at::<N>(offset).map(|at| unsafe { at.write_unaligned(bytes) })
+        self.at::<N>(offset)
+            .map(|at| unsafe { at.write_unaligned(bytes) })
     }
 
     #[inline(always)]

@@ -24,7 +24,9 @@ const CHECKSUM: usize = 16;
 #[inline(always)]
 pub fn xdp(ctx: &XdpContext) -> (Direction, Outcome) {
     let mut frame = Frame::new(ctx);
-    let Some(segment) = maps::scratch() else { return (Direction::None, Outcome::Other) };
+    let Some(segment) = maps::scratch() else {
+        return (Direction::None, Outcome::Other);
+    };
     let ifindex = ctx.ingress_ifindex() as u32;
     let (found, segment, challenged) = match decide(&frame, ifindex, segment) {
         Decision::Leave(direction, outcome) => return (direction, outcome),
@@ -39,7 +41,11 @@ pub fn xdp(ctx: &XdpContext) -> (Direction, Outcome) {
 }
 
 #[inline(always)]
-fn xdp_challenge<H: Hook>(frame: &mut Frame<'_, H>, found: &Found<'_>, segment: &Segment) -> Option<Outcome> {
+fn xdp_challenge<H: Hook>(
+    frame: &mut Frame<'_, H>,
+    found: &Found<'_>,
+    segment: &Segment,
+) -> Option<Outcome> {
     let changes = answer(frame, found, segment)?;
     finish_checksum(frame, segment, &changes)?;
     Some(Outcome::Challenged)
@@ -55,9 +61,13 @@ fn xdp_forward(
     segment: &Segment,
 ) -> Outcome {
     let translation = translation(found);
-    let Some(hop) = next_hop(ctx, segment, &translation) else { return Outcome::Deferred };
+    let Some(hop) = next_hop(ctx, segment, &translation) else {
+        return Outcome::Deferred;
+    };
     account(found, segment);
-    let Some(changes) = translate(frame, found, segment) else { return Outcome::Malformed };
+    let Some(changes) = translate(frame, found, segment) else {
+        return Outcome::Malformed;
+    };
     if finish_checksum(frame, segment, &changes).is_none()
         || frame.store(0, hop.dmac).is_none()
         || frame.store(6, hop.smac).is_none()
@@ -92,9 +102,7 @@ fn next_hop(
         }
     }
     // SAFETY: the context the hook was given, and a structure of the size told.
-    let answer = unsafe {
-        bpf_fib_lookup(ctx.ctx.cast(), query, size_of::<FibLookup>() as i32, 0)
-    };
+    let answer = unsafe { bpf_fib_lookup(ctx.ctx.cast(), query, size_of::<FibLookup>() as i32, 0) };
     (answer == 0).then_some(query)
 }
 
@@ -114,12 +122,20 @@ pub fn tc(ctx: &TcContext) -> (Direction, Outcome, i32) {
     };
     let direction = Direction::from(found.side);
     let (changes, ifindex, outcome) = match challenged {
-        true => (answer(&mut frame, &found, segment), ifindex, Outcome::Challenged),
+        true => (
+            answer(&mut frame, &found, segment),
+            ifindex,
+            Outcome::Challenged,
+        ),
         false => {
             account(&found, segment);
             // SAFETY: an element of FLOWS (lookup.rs).
             let ifindex = unsafe { (*found.flow).shifts.ifindex[found.side.other().index()] };
-            (translate(&mut frame, &found, segment), ifindex, Outcome::Forwarded)
+            (
+                translate(&mut frame, &found, segment),
+                ifindex,
+                Outcome::Forwarded,
+            )
         }
     };
     match changes {
@@ -135,7 +151,9 @@ fn send(ctx: &TcContext, segment: &Segment, changes: &Changes, ifindex: u32) -> 
     let at = segment.tcp() + CHECKSUM;
     let pseudo = changes.pseudo.to_wsum();
     let header = changes.header.to_wsum();
-    if ctx.l4_csum_replace(at, 0, pseudo, u64::from(BPF_F_PSEUDO_HDR)).is_err()
+    if ctx
+        .l4_csum_replace(at, 0, pseudo, u64::from(BPF_F_PSEUDO_HDR))
+        .is_err()
         || ctx.l4_csum_replace(at, 0, header, 0).is_err()
     {
         return TC_ACT_SHOT;
@@ -152,13 +170,21 @@ fn translation<'a>(found: &Found<'a>) -> Translation<'a> {
 }
 
 #[inline(always)]
-fn translate<H: Hook>(frame: &mut Frame<'_, H>, found: &Found<'_>, segment: &Segment) -> Option<Changes> {
+fn translate<H: Hook>(
+    frame: &mut Frame<'_, H>,
+    found: &Found<'_>,
+    segment: &Segment,
+) -> Option<Changes> {
     rewrite(frame, segment, maps::options()?, &translation(found))
 }
 
 /// Turns a SYN into a challenge ACK back to its sender.
 #[inline(always)]
-fn answer<H: Hook>(frame: &mut Frame<'_, H>, found: &Found<'_>, segment: &Segment) -> Option<Changes> {
+fn answer<H: Hook>(
+    frame: &mut Frame<'_, H>,
+    found: &Found<'_>,
+    segment: &Segment,
+) -> Option<Changes> {
     // SAFETY: an element of FLOWS (lookup.rs).
     let flow: &Flow = unsafe { &*found.flow };
     let (seq, ack, window) = challenge_numbers(flow, found.side);

@@ -1,5 +1,6 @@
 //! `cargo xtask lint`: formatting, clippy, documentation, dependencies.
 
+use std::env;
 use std::process::Command;
 
 use anyhow::Result;
@@ -38,16 +39,21 @@ pub(crate) fn run() -> Result<()> {
 }
 
 /// The kernel program is checked for the host: clippy has no `core` for BPF,
-/// and the lints are about the source, not about the target.
+/// and the lints are about the source, not about the target. std is linked for
+/// its panic handler, which the program only has on its own target.
 fn kernel_clippy() -> Result<()> {
-    let target_dir = workspace::target().join("lint-ebpf");
+    let arch = env::consts::ARCH;
     shell::run(
         kernel(shell::cargo().arg("clippy"))
             .arg("--target-dir")
-            .arg(target_dir)
+            .arg(workspace::target().join("lint-ebpf"))
             .args(["--", "--deny", "warnings", "-Cpanic=abort"])
+            .args(["-Zunstable-options", "--extern=force:std"])
             .env("RUSTC_BOOTSTRAP", "1")
-            .env("CARGO_BUILD_RUSTFLAGS", "--cfg bpf_target_arch=\"x86_64\""),
+            .env(
+                "CARGO_BUILD_RUSTFLAGS",
+                format!("--cfg bpf_target_arch=\"{arch}\""),
+            ),
     )
 }
 

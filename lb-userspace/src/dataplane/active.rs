@@ -32,7 +32,9 @@ pub(super) struct Active {
 
 impl std::fmt::Debug for Active {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Active").field("status", &self.status).finish_non_exhaustive()
+        f.debug_struct("Active")
+            .field("status", &self.status)
+            .finish_non_exhaustive()
     }
 }
 
@@ -58,7 +60,11 @@ impl Active {
 
     /// What carries flows: XDP if it does anywhere.
     pub(super) fn path(&self) -> Path {
-        match self.status.iter().any(|interface| interface.path == Path::Xdp) {
+        match self
+            .status
+            .iter()
+            .any(|interface| interface.path == Path::Xdp)
+        {
             true => Path::Xdp,
             false => Path::Tc,
         }
@@ -126,18 +132,28 @@ impl Active {
     }
 
     pub(super) fn idle_timeout(&self, listener: u32) -> Duration {
-        locked(&self.idle).get(&listener).copied().unwrap_or(DEFAULT_IDLE)
+        locked(&self.idle)
+            .get(&listener)
+            .copied()
+            .unwrap_or(DEFAULT_IDLE)
     }
 
     /// The shortest idle timeout set.
     pub(super) fn shortest_idle(&self) -> Duration {
-        locked(&self.idle).values().copied().min().unwrap_or(DEFAULT_IDLE)
+        locked(&self.idle)
+            .values()
+            .copied()
+            .min()
+            .unwrap_or(DEFAULT_IDLE)
     }
 }
 
 fn route(entry: &Entry) -> (Route, u16) {
     let source = entry.source();
-    ((source.ip(), address::peer(&entry.flow.target)), source.port())
+    (
+        (source.ip(), address::peer(&entry.flow.target)),
+        source.port(),
+    )
 }
 
 /// A panic elsewhere must not take the data plane down: the maps are whole after

@@ -23,7 +23,10 @@ pub(super) fn key(local: SocketAddr, peer: SocketAddr) -> FlowKey {
 /// The key of the target leg of a flow whose client leg has the key `client`;
 /// both are of one family.
 pub(super) fn target_key(client: &FlowKey, target: &Tuple) -> FlowKey {
-    FlowKey { tuple: *target, ..*client }
+    FlowKey {
+        tuple: *target,
+        ..*client
+    }
 }
 
 /// The far end's address.
@@ -55,7 +58,11 @@ pub(super) fn source(to: IpAddr) -> io::Result<IpAddr> {
 }
 
 fn family(address: SocketAddr) -> Family {
-    if address.is_ipv4() { Family::V4 } else { Family::V6 }
+    if address.is_ipv4() {
+        Family::V4
+    } else {
+        Family::V6
+    }
 }
 
 fn octets(ip: IpAddr) -> Address {

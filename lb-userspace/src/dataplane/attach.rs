@@ -6,6 +6,7 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::ops::RangeInclusive;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path as FsPath, PathBuf};
 
@@ -79,18 +80,28 @@ pub(super) fn exists(pin_dir: &FsPath) -> bool {
 }
 
 /// Loads the object with the pinned maps, making those that are missing.
-pub(super) fn load(pins: &PinDir, max_flows: u32) -> anyhow::Result<(Ebpf, RingBuf<aya::maps::MapData>)> {
+pub(super) fn load(
+    pins: &PinDir,
+    max_flows: u32,
+    source_ports: &RangeInclusive<u16>,
+) -> anyhow::Result<(Ebpf, RingBuf<aya::maps::MapData>)> {
     verify_pins(pins)?;
+    let ports = [*source_ports.start(), *source_ports.end()];
     let mut ebpf = EbpfLoader::new()
+        .override_global("SOURCE_PORTS", &ports, true)
         .default_map_pin_directory(&pins.path)
         .map_max_entries("FLOWS", max_flows)
         .map_max_entries("TARGETS", max_flows)
         .load(OBJECT)
         .context("loading the kernel object")?;
     for name in ["limpet_tc", "limpet_guard", "limpet_control"] {
-        classifier(&mut ebpf, name)?.load().with_context(|| format!("loading program {name}"))?;
+        classifier(&mut ebpf, name)?
+            .load()
+            .with_context(|| format!("loading program {name}"))?;
     }
-    let events: Map = ebpf.take_map("EVENTS").context("the kernel object has no map EVENTS")?;
+    let events: Map = ebpf
+        .take_map("EVENTS")
+        .context("the kernel object has no map EVENTS")?;
     Ok((ebpf, events.try_into()?))
 }
 
@@ -108,12 +119,22 @@ pub(super) fn attach(
             Ok((path, reason)) => InterfaceStatus { name, path, reason },
             Err(error) => {
                 let reason = format!("{error:#}");
-                InterfaceStatus { name, path: Path::Userspace, reason }
+                InterfaceStatus {
+                    name,
+                    path: Path::Userspace,
+                    reason,
+                }
             }
         });
     }
-    if status.iter().all(|interface| interface.path == Path::Userspace) {
-        let why: Vec<_> = status.iter().map(|i| format!("{}: {}", i.name, i.reason)).collect();
+    if status
+        .iter()
+        .all(|interface| interface.path == Path::Userspace)
+    {
+        let why: Vec<_> = status
+            .iter()
+            .map(|i| format!("{}: {}", i.name, i.reason))
+            .collect();
         bail!("no interface to attach to ({})", why.join("; "));
     }
     Ok(status)
@@ -130,9 +151,19 @@ fn attach_one(
     index: u32,
 ) -> anyhow::Result<(Path, String)> {
     let guard = classifier(ebpf, "limpet_guard")?;
-    attach_tc(guard, &pins.pin(&format!("guard-{index}")), name, TcAttachType::Egress)?;
+    attach_tc(
+        guard,
+        &pins.pin(&format!("guard-{index}")),
+        name,
+        TcAttachType::Egress,
+    )?;
     let tc = classifier(ebpf, "limpet_tc")?;
-    attach_tc(tc, &pins.pin(&format!("tc-{index}")), name, TcAttachType::Ingress)?;
+    attach_tc(
+        tc,
+        &pins.pin(&format!("tc-{index}")),
+        name,
+        TcAttachType::Ingress,
+    )?;
     let pin = pins.pin(&format!("xdp-{index}"));
     let xdp_mode = match mode {
         Mode::Xdp => XdpMode::Driver,
@@ -140,7 +171,11 @@ fn attach_one(
         Mode::Auto | Mode::Tc | Mode::Off => {
             // A daemon in another mode may have left it.
             let _ = fs::remove_file(&pin);
-            let reason = if mode == Mode::Auto { "auto: TC works on every driver" } else { "set" };
+            let reason = if mode == Mode::Auto {
+                "auto: TC works on every driver"
+            } else {
+                "set"
+            };
             return Ok((Path::Tc, reason.into()));
         }
     };
@@ -172,13 +207,18 @@ fn attach_tc(
 ) -> anyhow::Result<()> {
     if let Ok(old) = PinnedLink::from_pin(pin) {
         let link: SchedClassifierLink = FdLink::from(old).try_into()?;
-        program.attach_to_link(link).context("replacing the TC program")?;
+        program
+            .attach_to_link(link)
+            .context("replacing the TC program")?;
         return Ok(());
     }
     let options = TcAttachOptions::TcxOrder(LinkOrder::default());
-    let id = program.attach_with_options(name, hook, options).context("attaching to TC (tcx)")?;
+    let id = program
+        .attach_with_options(name, hook, options)
+        .context("attaching to TC (tcx)")?;
     let link: FdLink = program.take_link(id)?.try_into()?;
-    link.pin(pin).with_context(|| format!("pinning {}", pin.display()))?;
+    link.pin(pin)
+        .with_context(|| format!("pinning {}", pin.display()))?;
     Ok(())
 }
 
@@ -188,27 +228,42 @@ fn attach_xdp(program: &mut Xdp, pin: &FsPath, index: u32, mode: XdpMode) -> any
     }
     if let Ok(old) = PinnedLink::from_pin(pin) {
         let link: XdpLink = FdLink::from(old).try_into()?;
-        program.attach_to_link(link).context("replacing the XDP program")?;
+        program
+            .attach_to_link(link)
+            .context("replacing the XDP program")?;
         return Ok(());
     }
     let id = program.attach_to_if_index(index, mode)?;
-    let link: FdLink = program.take_link(id)?.try_into().context("this kernel has no XDP links")?;
-    link.pin(pin).with_context(|| format!("pinning {}", pin.display()))?;
+    let link: FdLink = program
+        .take_link(id)?
+        .try_into()
+        .context("this kernel has no XDP links")?;
+    link.pin(pin)
+        .with_context(|| format!("pinning {}", pin.display()))?;
     Ok(())
 }
 
 fn classifier<'a>(ebpf: &'a mut Ebpf, name: &str) -> anyhow::Result<&'a mut SchedClassifier> {
     let program = ebpf.program_mut(name);
-    Ok(program.with_context(|| format!("the kernel object has no program {name}"))?.try_into()?)
+    Ok(program
+        .with_context(|| format!("the kernel object has no program {name}"))?
+        .try_into()?)
 }
 
 /// Links of interfaces that are gone or no longer configured.
 fn drop_stale_links(pins: &PinDir, interfaces: &[(String, u32)]) {
-    let Ok(entries) = fs::read_dir(&pins.path) else { return };
+    let Ok(entries) = fs::read_dir(&pins.path) else {
+        return;
+    };
     for entry in entries.filter_map(Result::ok) {
         let name = entry.file_name();
-        let Some((_, index)) = name.to_str().and_then(|name| name.split_once('-')) else { continue };
-        if !interfaces.iter().any(|(_, known)| index == known.to_string()) {
+        let Some((_, index)) = name.to_str().and_then(|name| name.split_once('-')) else {
+            continue;
+        };
+        if !interfaces
+            .iter()
+            .any(|(_, known)| index == known.to_string())
+        {
             let _ = fs::remove_file(entry.path());
         }
     }
@@ -276,6 +331,12 @@ fn mount_bpffs(pin_dir: &FsPath) -> anyhow::Result<()> {
         return Ok(());
     }
     let none: Option<&str> = None;
-    nix::mount::mount(none, CUSTOMARY, Some("bpf"), MsFlags::empty(), Some("mode=0700"))
-        .context("mounting a bpffs on /sys/fs/bpf")
+    nix::mount::mount(
+        none,
+        CUSTOMARY,
+        Some("bpf"),
+        MsFlags::empty(),
+        Some("mode=0700"),
+    )
+    .context("mounting a bpffs on /sys/fs/bpf")
 }

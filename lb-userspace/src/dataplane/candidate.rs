@@ -9,12 +9,12 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpSocket, TcpStream};
 
 use super::active::Active;
+use super::address;
 use super::judge::{Leg, PROMISED_WINDOW, judge};
 use super::ports::REST_TIME_WAIT;
 use super::socket::{self, Positions, Repaired};
 use super::table::Entry;
 use super::types::{Handoff, Refusal, Request};
-use super::address;
 
 /// Source ports tried when a connection of an earlier daemon is still in the way.
 const PORT_TRIES: usize = 8;
@@ -33,7 +33,10 @@ pub(crate) struct Candidate {
 #[derive(Debug)]
 enum State {
     /// Watched by the program, with a port of ours.
-    Observing { active: Arc<Active>, entry: Entry },
+    Observing {
+        active: Arc<Active>,
+        entry: Box<Entry>,
+    },
     /// Will stay in userspace.
     Refused(Refusal),
     /// In the kernel.
@@ -43,7 +46,11 @@ enum State {
 impl Candidate {
     /// A connection that stays in userspace.
     pub(super) fn refused(id: u64, refusal: Refusal) -> Self {
-        Self { id, state: State::Refused(refusal), attempts: 0 }
+        Self {
+            id,
+            state: State::Refused(refusal),
+            attempts: 0,
+        }
     }
 
     /// The connection's id for its whole life, in userspace and in the kernel.
@@ -55,7 +62,7 @@ impl Candidate {
     /// in the relay. Blocks for some tens of microseconds.
     pub(crate) fn try_handoff(&mut self, client: &TcpStream, target: &TcpStream) -> Handoff {
         let (active, entry) = match &self.state {
-            State::Observing { active, entry } => (Arc::clone(active), *entry),
+            State::Observing { active, entry } => (Arc::clone(active), **entry),
             State::Refused(refusal) => return Handoff::Never(*refusal),
             State::Committed => return Handoff::Committed,
         };
@@ -117,7 +124,10 @@ pub(super) async fn connect(
         // From here on dropping the candidate gives everything back.
         let candidate = Candidate {
             id,
-            state: State::Observing { active: Arc::clone(active), entry },
+            state: State::Observing {
+                active: Arc::clone(active),
+                entry: Box::new(entry),
+            },
             attempts: 0,
         };
         if let Err(error) = active.observe(&entry) {
@@ -146,7 +156,10 @@ pub(super) async fn plain(
     target: SocketAddr,
     refusal: Refusal,
 ) -> io::Result<(TcpStream, Candidate)> {
-    Ok((TcpStream::connect(target).await?, Candidate::refused(id, refusal)))
+    Ok((
+        TcpStream::connect(target).await?,
+        Candidate::refused(id, refusal),
+    ))
 }
 
 /// The source address toward the target, if both ends can be spliced at all.
@@ -164,11 +177,17 @@ fn eligible(client: SocketAddr, target: SocketAddr) -> Result<IpAddr, Refusal> {
 }
 
 async fn dial(source: SocketAddr, target: SocketAddr) -> io::Result<TcpStream> {
-    let socket = Socket::new(Domain::for_address(target), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = Socket::new(
+        Domain::for_address(target),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&source.into())?;
-    let stream = TcpSocket::from_std_stream(socket.into()).connect(target).await?;
+    let stream = TcpSocket::from_std_stream(socket.into())
+        .connect(target)
+        .await?;
     // Before much was received: the promise must never have been larger.
     socket::clamp_window(stream.as_fd(), PROMISED_WINDOW)?;
     Ok(stream)
@@ -176,7 +195,10 @@ async fn dial(source: SocketAddr, target: SocketAddr) -> io::Result<TcpStream> {
 
 /// Somebody else's socket, or TIME_WAIT of our own from before a restart.
 fn in_the_way(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::AddrNotAvailable)
+    matches!(
+        error.kind(),
+        io::ErrorKind::AddrInUse | io::ErrorKind::AddrNotAvailable
+    )
 }
 
 /// One attempt, as handoff section by section: repair, read, judge, commit.
@@ -253,5 +275,9 @@ fn leg(socket: &Repaired<'_>) -> io::Result<Leg> {
 }
 
 fn resume(socket: Repaired<'_>, probe: bool) -> io::Result<()> {
-    if probe { socket.leave_probing() } else { socket.leave() }
+    if probe {
+        socket.leave_probing()
+    } else {
+        socket.leave()
+    }
 }

@@ -54,8 +54,12 @@ pub(super) fn judge(flow: &Flow, client: &Leg, target: &Leg) -> Result<Shifts, H
         ],
         stamp: match stamped {
             true => [
-                target.clock.wrapping_sub(flow.halves[Side::Client.index()].stamp),
-                client.clock.wrapping_sub(flow.halves[Side::Target.index()].stamp),
+                target
+                    .clock
+                    .wrapping_sub(flow.halves[Side::Client.index()].stamp),
+                client
+                    .clock
+                    .wrapping_sub(flow.halves[Side::Target.index()].stamp),
             ],
             false => [0, 0],
         },
@@ -121,5 +125,9 @@ fn takes(leg: &Leg) -> u32 {
 
 /// Blocks from `near` mean nothing to `far` if it has not negotiated them.
 fn blank_sack(near: &Leg, far: &Leg) -> u8 {
-    if near.options & option::SACK != 0 && far.options & option::SACK == 0 { BLANK_SACK } else { 0 }
+    if near.options & option::SACK != 0 && far.options & option::SACK == 0 {
+        BLANK_SACK
+    } else {
+        0
+    }
 }

@@ -35,7 +35,12 @@ const LINGER_RESET: Duration = Duration::from_secs(1);
 
 /// Runs until the daemon's end of `events` is closed.
 pub(super) fn run(active: Arc<Active>, hints: RingBuf<MapData>, events: mpsc::Sender<Event>) {
-    let mut keeper = Keeper { active, events, closing: HashMap::new(), walked: None };
+    let mut keeper = Keeper {
+        active,
+        events,
+        closing: HashMap::new(),
+        walked: None,
+    };
     let mut hints = hints;
     while !keeper.events.is_closed() {
         wait(&hints);
@@ -78,10 +83,18 @@ impl Keeper {
     }
 
     fn begin(&mut self, client: FlowKey, id: u64, state: u64) -> &mut Closing {
-        let fresh = Closing { id, target_first: target_first(state), ended: None };
+        let fresh = Closing {
+            id,
+            target_first: target_first(state),
+            ended: None,
+        };
         let closing = self.closing.entry(client).or_insert(fresh);
         if closing.id != id {
-            *closing = Closing { id, target_first: target_first(state), ended: None };
+            *closing = Closing {
+                id,
+                target_first: target_first(state),
+                ended: None,
+            };
         }
         closing
     }
@@ -116,7 +129,9 @@ impl Keeper {
             tracing::warn!(%error, id = entry.flow.id, "a reset could not be sent");
         }
         let closing = self.begin(entry.client, entry.flow.id, entry.flow.word);
-        closing.ended.get_or_insert((cause, Instant::now() + LINGER_RESET));
+        closing
+            .ended
+            .get_or_insert((cause, Instant::now() + LINGER_RESET));
     }
 
     /// Moves closing flows on; deletes those that have lingered.
@@ -131,7 +146,10 @@ impl Keeper {
                     return true;
                 }
             };
-            let entry = Entry { client: *client, flow };
+            let entry = Entry {
+                client: *client,
+                flow,
+            };
             if closing.ended.is_none() {
                 closing.ended = ended(&flow).map(|(cause, linger)| (cause, now + linger));
             }
@@ -204,7 +222,9 @@ pub(super) fn adopt(active: &Active) -> usize {
 /// The sockets of an observing flow died with the daemon; half a flow cannot go on.
 fn give_up(active: &Active, entry: &Entry) {
     if entry.committed() {
-        let result = active.end(entry).and_then(|()| reset::both_ends(&entry.client, &entry.flow));
+        let result = active
+            .end(entry)
+            .and_then(|()| reset::both_ends(&entry.client, &entry.flow));
         if let Err(error) = result {
             tracing::warn!(%error, id = entry.flow.id, "a reset could not be sent");
         }

@@ -9,6 +9,8 @@ mod address;
 mod attach;
 mod candidate;
 mod judge;
+#[cfg(feature = "kernel-log")]
+mod kernel_log;
 mod lifecycle;
 mod ports;
 mod reset;
@@ -72,7 +74,12 @@ impl Dataplane {
             tracing::warn!(reason, "no fast path: every connection is relayed");
         }
         let next = AtomicU32::new(random_start());
-        Ok((Self { shared: Arc::new(Shared { next, fastpath }) }, receiver))
+        Ok((
+            Self {
+                shared: Arc::new(Shared { next, fastpath }),
+            },
+            receiver,
+        ))
     }
 
     /// Opens a fresh connection to `target` that may later be handed off. It is
@@ -94,9 +101,15 @@ impl Dataplane {
 
     /// Every flow the kernel carries.
     pub(crate) fn flows(&self) -> io::Result<Vec<FlowInfo>> {
-        let Fastpath::On(active) = &self.shared.fastpath else { return Ok(Vec::new()) };
+        let Fastpath::On(active) = &self.shared.fastpath else {
+            return Ok(Vec::new());
+        };
         let (path, now, unix) = (active.path(), table::monotonic(), unix_seconds());
-        let committed = active.reader().entries().into_iter().filter(table::Entry::committed);
+        let committed = active
+            .reader()
+            .entries()
+            .into_iter()
+            .filter(table::Entry::committed);
         Ok(committed.map(|entry| entry.info(path, now, unix)).collect())
     }
 
@@ -141,9 +154,13 @@ impl Dataplane {
 
     /// Source ports in use and how many there are, per target.
     pub(crate) fn source_ports(&self) -> Vec<(SocketAddr, u64, u64)> {
-        let Fastpath::On(active) = &self.shared.fastpath else { return Vec::new() };
+        let Fastpath::On(active) = &self.shared.fastpath else {
+            return Vec::new();
+        };
         let (used, capacity) = active.ports_used();
-        used.into_iter().map(|(target, used)| (target, used, capacity)).collect()
+        used.into_iter()
+            .map(|(target, used)| (target, used, capacity))
+            .collect()
     }
 
     fn next_id(&self) -> u64 {
@@ -164,7 +181,10 @@ pub(crate) struct DetachReport {
 /// `force`, which resets both ends of each.
 pub(crate) fn detach(pin_dir: &FsPath, force: bool) -> anyhow::Result<DetachReport> {
     if !attach::exists(pin_dir) {
-        return Ok(DetachReport { ended: 0, found: false });
+        return Ok(DetachReport {
+            ended: 0,
+            found: false,
+        });
     }
     let pins = attach::PinDir::open(pin_dir)?;
     // A directory without maps, or with another version's, has no flows to ask about.
@@ -177,16 +197,17 @@ pub(crate) fn detach(pin_dir: &FsPath, force: bool) -> anyhow::Result<DetachRepo
         Err(_) if !pins.pin("FLOWS").exists() => 0,
         Err(error) => return Err(error.context("reading the flow table; --force removes it")),
     };
-    pins.remove().context("removing the pinned maps and links")?;
+    pins.remove()
+        .context("removing the pinned maps and links")?;
     Ok(DetachReport { ended, found: true })
 }
 
-fn end_all(
-    pins: &attach::PinDir,
-    reader: &table::Reader,
-    force: bool,
-) -> anyhow::Result<usize> {
-    let live: Vec<_> = reader.entries().into_iter().filter(table::Entry::committed).collect();
+fn end_all(pins: &attach::PinDir, reader: &table::Reader, force: bool) -> anyhow::Result<usize> {
+    let live: Vec<_> = reader
+        .entries()
+        .into_iter()
+        .filter(table::Entry::committed)
+        .collect();
     if live.is_empty() {
         return Ok(0);
     }
@@ -196,7 +217,7 @@ fn end_all(
             live.len()
         );
     }
-    let (ebpf, _) = attach::load(pins, 1)?;
+    let (ebpf, _) = attach::load(pins, 1, &(0..=0))?;
     let table = table::Table::new(ebpf, pins)?;
     for entry in &live {
         table.end(entry)?;
@@ -231,7 +252,9 @@ fn prepare(
     settings: &Settings,
 ) -> anyhow::Result<(Active, aya::maps::RingBuf<aya::maps::MapData>)> {
     let pins = attach::PinDir::open(&settings.pin_dir)?;
-    let (mut ebpf, hints) = attach::load(&pins, settings.max_flows)?;
+    let (mut ebpf, hints) = attach::load(&pins, settings.max_flows, &settings.source_ports)?;
+    #[cfg(feature = "kernel-log")]
+    kernel_log::start(&mut ebpf)?;
     let status = attach::attach(&mut ebpf, &pins, settings)?;
     let table = table::Table::new(ebpf, &pins)?;
     let reader = table::Reader::open(&pins)?;
@@ -240,10 +263,14 @@ fn prepare(
 }
 
 fn unix_seconds() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |time| time.as_secs())
 }
 
 /// Differs from one start to the next; nothing secret depends on it.
 fn random_start() -> u32 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.subsec_nanos())
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |time| time.subsec_nanos())
 }

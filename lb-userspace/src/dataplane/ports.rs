@@ -38,7 +38,11 @@ impl Ports {
     /// Pools over `range`. `start` shifts the first port given out, so that a
     /// restarted daemon does not begin with the ports its predecessor just left.
     pub(super) fn new(range: RangeInclusive<u16>, start: u16) -> Self {
-        Self { range, start, pools: HashMap::new() }
+        Self {
+            range,
+            start,
+            pools: HashMap::new(),
+        }
     }
 
     /// A port, or `None` while all are used or resting.
@@ -67,7 +71,9 @@ impl Ports {
 
     /// Gives a port back; it is given out again after `rest`.
     pub(super) fn release(&mut self, route: Route, port: u16, rest: Duration, now: Instant) {
-        let Some(pool) = self.pools.get_mut(&route) else { return };
+        let Some(pool) = self.pools.get_mut(&route) else {
+            return;
+        };
         if pool.used.remove(&port) && self.range.contains(&port) {
             pool.resting.push_back((now + rest, port));
         }
@@ -75,7 +81,10 @@ impl Ports {
 
     /// Ports in use per target, resting ones not counted.
     pub(super) fn used(&self) -> Vec<(SocketAddr, u64)> {
-        self.pools.iter().map(|((_, target), pool)| (*target, pool.used.len() as u64)).collect()
+        self.pools
+            .iter()
+            .map(|((_, target), pool)| (*target, pool.used.len() as u64))
+            .collect()
     }
 
     /// Ports per source address and target.

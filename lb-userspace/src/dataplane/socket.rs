@@ -164,5 +164,9 @@ fn queued(fd: BorrowedFd<'_>, request: libc::c_ulong) -> io::Result<u32> {
 }
 
 fn check(result: c_int) -> io::Result<()> {
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
 }

@@ -41,13 +41,20 @@ impl Table {
     /// Takes the maps out of a loaded object.
     pub(super) fn new(mut ebpf: aya::Ebpf, pins: &PinDir) -> anyhow::Result<Self> {
         let mut take = |name: &str| -> anyhow::Result<Map> {
-            ebpf.take_map(name).ok_or_else(|| anyhow::anyhow!("the kernel object has no map {name}"))
+            ebpf.take_map(name)
+                .ok_or_else(|| anyhow::anyhow!("the kernel object has no map {name}"))
         };
         let flows = take("FLOWS")?.try_into()?;
         let targets = take("TARGETS")?.try_into()?;
         let counts = take("COUNTS")?.try_into()?;
         let capacity = u64::from(MapInfo::from_pin(pins.pin("FLOWS"))?.max_entries());
-        Ok(Self { flows, targets, counts, ebpf, capacity })
+        Ok(Self {
+            flows,
+            targets,
+            counts,
+            ebpf,
+            capacity,
+        })
     }
 
     /// How many flows fit.
@@ -60,10 +67,12 @@ impl Table {
     pub(super) fn insert(&mut self, client: &FlowKey, flow: &Flow) -> io::Result<()> {
         self.flows.insert(client, flow, NO_EXIST).map_err(into_io)?;
         let target = address::target_key(client, &flow.target);
-        self.targets.insert(target, client, NO_EXIST).map_err(|error| {
-            let _ = self.flows.remove(client);
-            into_io(error)
-        })
+        self.targets
+            .insert(target, client, NO_EXIST)
+            .map_err(|error| {
+                let _ = self.flows.remove(client);
+                into_io(error)
+            })
     }
 
     /// The entry of a client leg.
@@ -78,13 +87,18 @@ impl Table {
     /// Reads a flow so that its word is not younger than its records: a packet
     /// that came in between is missing in the word and fails the swap.
     pub(super) fn get_ordered(&self, client: &FlowKey) -> io::Result<Option<Flow>> {
-        let Some(Flow { word, .. }) = self.get(client)? else { return Ok(None) };
+        let Some(Flow { word, .. }) = self.get(client)? else {
+            return Ok(None);
+        };
         Ok(self.get(client)?.map(|flow| Flow { word, ..flow }))
     }
 
     /// Deletes a flow if it still has this id.
     pub(super) fn remove(&mut self, entry: &Entry) -> io::Result<()> {
-        if self.get(&entry.client)?.is_none_or(|flow| flow.id != entry.flow.id) {
+        if self
+            .get(&entry.client)?
+            .is_none_or(|flow| flow.id != entry.flow.id)
+        {
             return Ok(());
         }
         let target = address::target_key(&entry.client, &entry.flow.target);
@@ -93,12 +107,7 @@ impl Table {
     }
 
     /// Writes the shifts and swaps the word from `expected` to committed.
-    pub(super) fn commit(
-        &self,
-        entry: &Entry,
-        expected: u64,
-        shifts: Shifts,
-    ) -> io::Result<bool> {
+    pub(super) fn commit(&self, entry: &Entry, expected: u64, shifts: Shifts) -> io::Result<bool> {
         Ok(self.control(Op::Commit, entry, expected, shifts)? == Reply::Done as u32)
     }
 
@@ -120,9 +129,14 @@ impl Table {
             .program("limpet_control")
             .and_then(|program| program.try_into().ok())
             .ok_or_else(|| io::Error::other("the kernel object has no control program"))?;
-        let options =
-            TestRunOptions { data_in: Some(request.as_bytes()), ..TestRunOptions::default() };
-        program.test_run(options).map(|result| result.return_value).map_err(io::Error::other)
+        let options = TestRunOptions {
+            data_in: Some(request.as_bytes()),
+            ..TestRunOptions::default()
+        };
+        program
+            .test_run(options)
+            .map(|result| result.return_value)
+            .map_err(io::Error::other)
     }
 
     /// Removes an index entry that leads nowhere.
@@ -155,7 +169,10 @@ impl Reader {
     /// Opens the pinned maps.
     pub(super) fn open(pins: &PinDir) -> anyhow::Result<Self> {
         let open = |name| anyhow::Ok(Map::HashMap(MapData::from_pin(pins.pin(name))?));
-        Ok(Self { flows: open("FLOWS")?.try_into()?, targets: open("TARGETS")?.try_into()? })
+        Ok(Self {
+            flows: open("FLOWS")?.try_into()?,
+            targets: open("TARGETS")?.try_into()?,
+        })
     }
 
     /// Every flow, in no order. (A deletion during the walk makes the kernel begin
@@ -163,7 +180,10 @@ impl Reader {
     pub(super) fn entries(&self) -> Vec<Entry> {
         let flows: std::collections::HashMap<_, _> =
             self.flows.iter().filter_map(Result::ok).collect();
-        flows.into_iter().map(|(client, flow)| Entry { client, flow }).collect()
+        flows
+            .into_iter()
+            .map(|(client, flow)| Entry { client, flow })
+            .collect()
     }
 
     /// The client leg that a target leg's key leads to.
@@ -203,10 +223,22 @@ impl Entry {
 
     /// As the rest of the daemon sees it.
     pub(super) fn info(&self, path: Path, now: Duration, unix: u64) -> FlowInfo {
-        let Flow { word, id, target, listener, target_group, bytes, packets, .. } = self.flow;
+        let Flow {
+            word,
+            id,
+            target,
+            listener,
+            target_group,
+            bytes,
+            packets,
+            ..
+        } = self.flow;
         FlowInfo {
             id,
-            owner: Owner { listener, target_group },
+            owner: Owner {
+                listener,
+                target_group,
+            },
             client: address::peer(&self.client.tuple),
             target: address::peer(&target),
             age: Duration::from_secs(unix.saturating_sub(id >> 32)),
@@ -229,7 +261,9 @@ impl Entry {
 /// The clock of `Flow::last_seen`.
 pub(super) fn monotonic() -> Duration {
     // CLOCK_MONOTONIC cannot fail; zero would only make flows look fresh.
-    clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE).map(Duration::from).unwrap_or_default()
+    clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE)
+        .map(Duration::from)
+        .unwrap_or_default()
 }
 
 fn ignore_missing(result: Result<(), MapError>) -> io::Result<()> {
