@@ -12,8 +12,8 @@ use lb_tests::daemon::{Config, Daemon};
 use lb_tests::lab::{Lab, Offloads};
 use lb_tests::until::{until, when};
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Contender {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Contender {
     Forwarding,
     LimpetTc,
     LimpetUserspace,
@@ -85,7 +85,11 @@ impl Contender {
                 Running::Kernel
             }
             Self::LimpetTc => limpet(lab, "tc").await?,
-            Self::LimpetXdp => limpet(lab, "xdp").await?,
+            Self::LimpetXdp => {
+                // XDP may ask for the next hop only where forwarding is on.
+                lab.balancer.sysctl("net/ipv4/ip_forward", "1")?;
+                limpet(lab, "xdp").await?
+            }
             Self::LimpetUserspace => limpet(lab, "off").await?,
             Self::Haproxy => haproxy(lab)?,
             Self::Nginx => nginx(lab)?,

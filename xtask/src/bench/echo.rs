@@ -34,6 +34,16 @@ pub(crate) struct Options {
     /// How many connections echo at once.
     #[arg(long, default_value_t = 50)]
     connections: usize,
+    /// Measure only these (default: all).
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<Contender>,
+}
+
+impl Options {
+    fn contenders(&self) -> impl Iterator<Item = Contender> {
+        let all = ALL.into_iter();
+        all.filter(|one| self.only.is_empty() || self.only.contains(one))
+    }
 }
 
 struct Sample {
@@ -60,7 +70,9 @@ pub(super) fn run(options: &Options) -> Result<()> {
     for size in SIZES {
         print_table(&samples, size, options);
     }
-    print_goals(&samples);
+    if options.only.is_empty() {
+        print_goals(&samples);
+    }
     Ok(())
 }
 
@@ -68,7 +80,7 @@ async fn measure_all(options: &Options) -> Result<Vec<Sample>> {
     let mut samples = Vec::new();
     for round in 1..=options.rounds {
         say(format!("round {round} of {}", options.rounds));
-        for contender in ALL {
+        for contender in options.contenders() {
             for size in SIZES {
                 let numbers = measure(contender, size, options)
                     .await
@@ -148,7 +160,7 @@ fn print_table(samples: &[Sample], size: usize, options: &Options) {
         "{:<32}{:>28}{:>20}{:>22}",
         "", "messages/s", "p50 us", "p99 us"
     );
-    for contender in ALL {
+    for contender in options.contenders() {
         let column = |value: fn(&Numbers) -> f64| spread(samples, contender, size, value);
         println!(
             "{:<32}{:>28}{:>20}{:>22}",
