@@ -53,6 +53,12 @@ pub enum Step {
     Done,
 }
 
+/// Whether a SACK option of this length has whole blocks, at most four (RFC 2018).
+#[inline(always)]
+const fn whole(length: u32) -> bool {
+    length % 8 == 2 && length <= 2 + EDGES as u32 * 4
+}
+
 impl Options {
     /// No options.
     pub const EMPTY: Options = Options {
@@ -135,8 +141,7 @@ impl Options {
             return Step::More;
         }
         let length = self.byte(1) as u32;
-        // SACK has whole edges only.
-        if length < 2 || self.cursor + length > self.size || kind == SACK && length % 4 != 2 {
+        if length < 2 || self.cursor + length > self.size || kind == SACK && !whole(length) {
             self.malformed = 1;
             return Step::Done;
         }

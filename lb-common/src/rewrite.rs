@@ -9,6 +9,9 @@ use crate::flow::{Address, BLANK_SACK, Family, Flow, SCALE_MASK, Shifts, Side, T
 use crate::options::{Options, TIMESTAMPS_ALONE};
 use crate::packet::{ETHERNET, Packet, Segment, TCP, flags};
 
+/// TTL of packets that the balancer makes itself (IP_DEFAULT_TTL).
+const OWN_TTL: u8 = 64;
+
 /// What one side's packets need on their way to the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Translation<'a> {
@@ -92,10 +95,11 @@ pub fn rewrite<P: Packet>(
     options: &mut Options,
     translation: &Translation<'_>,
 ) -> Option<Changes> {
+    let ttl = segment.ttl.wrapping_sub(1);
     let shifted = rewrite_options(packet, segment, options, translation)?;
     let pseudo = match segment.family {
-        Family::V4 => rewrite_v4(packet, segment, translation)?,
-        Family::V6 => rewrite_v6(packet, segment, translation)?,
+        Family::V4 => rewrite_v4(packet, segment, translation, ttl)?,
+        Family::V6 => rewrite_v6(packet, segment, translation, ttl)?,
     };
     let header = rewrite_tcp(packet, segment, translation)?;
     Some(Changes {
@@ -122,11 +126,11 @@ fn rewrite_v4<P: Packet>(
     packet: &mut P,
     segment: &Segment,
     translation: &Translation<'_>,
+    ttl: u8,
 ) -> Option<Diff> {
     let Tuple { peer, local, .. } = translation.leg;
     let source = replace_v4(packet, ETHERNET + 12, local)?;
     let pseudo = source.and(replace_v4(packet, ETHERNET + 16, peer)?);
-    let ttl = segment.ttl.wrapping_sub(1);
     let change = pseudo.byte_at(8, segment.ttl, ttl);
     packet.store(ETHERNET + 8, [ttl])?;
     let checksum = u16::from_be_bytes(packet.load(ETHERNET + 10)?);
@@ -147,10 +151,11 @@ fn rewrite_v6<P: Packet>(
     packet: &mut P,
     segment: &Segment,
     translation: &Translation<'_>,
+    ttl: u8,
 ) -> Option<Diff> {
     let Tuple { peer, local, .. } = translation.leg;
     let old = &segment.key.tuple;
-    packet.store(ETHERNET + 7, [segment.ttl.wrapping_sub(1)])?;
+    packet.store(ETHERNET + 7, [ttl])?;
     store_v6(packet, ETHERNET + 8, local)?;
     store_v6(packet, ETHERNET + 24, peer)?;
     Some(
@@ -260,7 +265,8 @@ pub fn challenge<P: Packet>(
     ack: u32,
     window: u16,
 ) -> Option<Changes> {
-    if segment.payload != 0 {
+    // A reset is never answered (RFC 9293 section 3.10.7.1).
+    if segment.payload != 0 || segment.has(flags::RST) {
         return None;
     }
     let translation = Translation {
@@ -275,8 +281,8 @@ pub fn challenge<P: Packet>(
     };
     let change = options.blank(packet, segment)?;
     let pseudo = match segment.family {
-        Family::V4 => rewrite_v4(packet, segment, &translation)?,
-        Family::V6 => rewrite_v6(packet, segment, &translation)?,
+        Family::V4 => rewrite_v4(packet, segment, &translation, OWN_TTL)?,
+        Family::V6 => rewrite_v6(packet, segment, &translation, OWN_TTL)?,
     };
     let header = rewrite_tcp(packet, segment, &translation)?;
     // rewrite_tcp has left ack and window of the SYN; put the reply's in.

@@ -14,8 +14,9 @@
 pub const COMMITTED: u64 = 1 << 63;
 /// The daemon has ended the flow: packets are dropped, its own resets may leave.
 pub const ENDED: u64 = 1 << 62;
-/// Two processors raced on a record; the record is not to be trusted.
-pub const RACED: u64 = 1 << 61;
+/// The records are not to be trusted: two processors raced on one, or data passed to
+/// the stack in a form the program does not follow.
+pub const UNTRACKED: u64 = 1 << 61;
 /// One data-bearing packet.
 pub const PACKET: u64 = 1;
 

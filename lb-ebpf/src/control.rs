@@ -52,6 +52,11 @@ fn commit(flow: *mut Flow, request: &Request) -> Reply {
     if request.expected & (word::COMMITTED | word::ENDED) != 0 {
         return Reply::Invalid;
     }
+    // A commit that is late must not touch constants that packets already use.
+    // SAFETY: as in `run`.
+    if unsafe { (&raw const (*flow).word).read_volatile() } != request.expected {
+        return Reply::Changed;
+    }
     // SAFETY: as in `run`; a flow's only committer is the one task that owns it.
     unsafe { (&raw mut (*flow).shifts).write_volatile(request.shifts) };
     let committed = request.expected | word::COMMITTED;

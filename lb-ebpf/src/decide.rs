@@ -2,11 +2,11 @@
 
 use lb_common::flow::{Flow, FlowKey};
 use lb_common::outcome::{Direction, Outcome};
-use lb_common::packet::{Oddity, Segment, Shape, flags, parse};
+use lb_common::packet::{Oddity, Segment, Shape, flags};
 use lb_common::word;
 
 use crate::lookup::{Found, find};
-use crate::observe::observe;
+use crate::observe::{observe, observe_untracked};
 use crate::packet::{Frame, Hook};
 
 /// What is to be done with a packet.
@@ -19,15 +19,16 @@ pub enum Decision<'a> {
     Challenge(Found<'a>, &'a Segment),
 }
 
-/// Parses into `segment` and decides; `ifindex` is the interface it came in on.
+/// Decides on a parsed packet; `ifindex` is the interface it came in on.
 /// Writes nothing else but the flow's records.
 #[inline(always)]
 pub fn decide<'a, H: Hook>(
     frame: &Frame<'_, H>,
     ifindex: u32,
-    segment: &'a mut Segment,
+    shape: Shape,
+    segment: &'a Segment,
 ) -> Decision<'a> {
-    match parse(frame, segment) {
+    match shape {
         Shape::Other => Decision::Leave(Direction::None, Outcome::Other),
         Shape::Odd(oddity) => odd(&segment.key, oddity),
         Shape::Segment => match find(&segment.key) {
@@ -72,7 +73,8 @@ fn odd(key: &FlowKey, oddity: Oddity) -> Decision<'static> {
         return Decision::Leave(Direction::None, Outcome::NoFlow);
     };
     let direction = Direction::from(found.side);
-    if state(found.flow) & word::COMMITTED == 0 {
+    // To the stack it is as good as any other, and its data may reach the socket.
+    if state(found.flow) & word::COMMITTED == 0 && !observe_untracked(found.flow) {
         return Decision::Leave(direction, Outcome::Observed);
     }
     Decision::Leave(

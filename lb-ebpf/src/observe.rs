@@ -50,6 +50,15 @@ pub fn observe<P: Packet>(
     }
 }
 
+/// For a packet whose numbers cannot be told: from now on the records prove nothing,
+/// and a commit under way fails. True if the flow was committed before.
+#[inline(always)]
+pub fn observe_untracked(flow: *mut Flow) -> bool {
+    // SAFETY: as in `observe`.
+    let before = unsafe { atomic::fetch_or(&raw mut (*flow).word, word::UNTRACKED) };
+    before & word::COMMITTED != 0
+}
+
 /// Takes what the segment says into the flow's half; returns flags to be set.
 #[inline(always)]
 fn record<P: Packet>(
@@ -73,7 +82,7 @@ fn record<P: Packet>(
     }
     let mut news = word::of(side, word::SEEN);
     if !raise(&raw mut half.passed_end, segment.end()) {
-        news |= word::RACED;
+        news |= word::UNTRACKED;
     }
     if segment.has(flags::ACK) {
         half.last_ack = later(segment.ack, half.last_ack);

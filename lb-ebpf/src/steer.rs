@@ -5,7 +5,7 @@ use aya_ebpf::helpers::generated::{bpf_fib_lookup, bpf_redirect, bpf_redirect_ne
 use aya_ebpf::programs::{TcContext, XdpContext};
 use lb_common::flow::{Family, Flow};
 use lb_common::outcome::{Direction, Outcome};
-use lb_common::packet::{Packet, Segment};
+use lb_common::packet::{Oddity, Packet, Segment, Shape, TCP, TCP_V4, TCP_V6, parse};
 use lb_common::rewrite::{Changes, Translation, challenge, finish_checksum, rewrite};
 
 use crate::decide::{Decision, decide};
@@ -17,6 +17,8 @@ use crate::packet::{Frame, Hook};
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
 const PROTOCOL_TCP: u8 = 6;
+/// Ethernet, IPv6 and the longest TCP header.
+const HEADERS: u32 = (TCP_V6 + 60) as u32;
 /// Offset of the checksum in a TCP header.
 const CHECKSUM: usize = 16;
 
@@ -28,7 +30,8 @@ pub fn xdp(ctx: &XdpContext) -> (Direction, Outcome) {
         return (Direction::None, Outcome::Other);
     };
     let ifindex = ctx.ingress_ifindex() as u32;
-    let (found, segment, challenged) = match decide(&frame, ifindex, segment) {
+    let shape = parse(&frame, segment);
+    let (found, segment, challenged) = match decide(&frame, ifindex, shape, segment) {
         Decision::Leave(direction, outcome) => return (direction, outcome),
         Decision::Challenge(found, segment) => (found, segment, true),
         Decision::Forward(found, segment) => (found, segment, false),
@@ -64,10 +67,10 @@ fn xdp_forward(
     let Some(hop) = next_hop(ctx, segment, &translation) else {
         return Outcome::Deferred;
     };
-    account(found, segment);
     let Some(changes) = translate(frame, found, segment) else {
         return Outcome::Malformed;
     };
+    account(found, segment);
     if finish_checksum(frame, segment, &changes).is_none()
         || frame.store(0, hop.dmac).is_none()
         || frame.store(6, hop.smac).is_none()
@@ -114,8 +117,13 @@ pub fn tc(ctx: &TcContext) -> (Direction, Outcome, i32) {
         return (Direction::None, Outcome::Other, TC_ACT_SHOT);
     };
     // SAFETY: the context is live for the program's run.
-    let ifindex = unsafe { (*ctx.skb.skb).ifindex };
-    let (found, segment, challenged) = match decide(&frame, ifindex, segment) {
+    let (ifindex, tagged) = unsafe { ((*ctx.skb.skb).ifindex, (*ctx.skb.skb).vlan_present) };
+    // Of a VLAN: the same addresses are others there, and its interface's business.
+    if tagged != 0 {
+        return (Direction::None, Outcome::Other, TC_ACT_SHOT);
+    }
+    let shape = parse_linear(ctx, &mut frame, segment);
+    let (found, segment, challenged) = match decide(&frame, ifindex, shape, segment) {
         Decision::Leave(direction, outcome) => return (direction, outcome, TC_ACT_SHOT),
         Decision::Challenge(found, segment) => (found, segment, true),
         Decision::Forward(found, segment) => (found, segment, false),
@@ -128,20 +136,50 @@ pub fn tc(ctx: &TcContext) -> (Direction, Outcome, i32) {
             Outcome::Challenged,
         ),
         false => {
-            account(&found, segment);
             // SAFETY: an element of FLOWS (lookup.rs).
             let ifindex = unsafe { (*found.flow).shifts.ifindex[found.side.other().index()] };
-            (
-                translate(&mut frame, &found, segment),
-                ifindex,
-                Outcome::Forwarded,
-            )
+            let changes = translate(&mut frame, &found, segment);
+            // What a dropped packet says has told its receiver nothing.
+            if changes.is_some() {
+                account(&found, segment);
+            }
+            (changes, ifindex, Outcome::Forwarded)
         }
     };
     match changes {
         Some(changes) => (direction, outcome, send(ctx, segment, &changes, ifindex)),
         None => (direction, Outcome::Malformed, TC_ACT_SHOT),
     }
+}
+
+/// Parses; headers that a driver has left in pages are pulled into the linear part
+/// first, where the kernel has not done so by itself.
+#[inline(always)]
+fn parse_linear<'a>(
+    ctx: &'a TcContext,
+    frame: &mut Frame<'a, TcContext>,
+    segment: &mut Segment,
+) -> Shape {
+    let linear = ctx.data_end() - ctx.data();
+    if linear >= TCP_V4 + TCP {
+        let shape = parse(frame, segment);
+        if shape != Shape::Odd(Oddity::Malformed)
+            && (shape != Shape::Segment || segment.tcp() + segment.header() <= linear)
+        {
+            return shape;
+        }
+    }
+    let wanted = if ctx.len() < HEADERS {
+        ctx.len()
+    } else {
+        HEADERS
+    };
+    if (linear as u32) < wanted {
+        // A failure leaves the packet as it was, to be parsed as such.
+        let _ = ctx.pull_data(wanted);
+        *frame = Frame::new(ctx);
+    }
+    parse(frame, segment)
 }
 
 /// Mends the TCP checksum, also one the hardware is to complete, and hands the

@@ -19,6 +19,7 @@ use crate::drain::{self, Drain, Drainer};
 use crate::metrics::Metrics;
 use crate::proxy::{Keyring, Proxy, Route, Shared, Stickiness, target_client};
 use crate::target::Group;
+use crate::tls::{self, Certificates, Rotation};
 use crate::{id, listen, names, state_dir};
 
 /// Runs until TERM or INT has been obeyed.
@@ -40,7 +41,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         admin.names.clone(),
         shared.metrics.clone(),
     ));
-    open_listeners(sockets, &routes, &shared);
+    open_listeners(sockets, &routes, &shared).context("TLS")?;
     // What is left of `shared` here must not keep the drain waiting.
     drop(shared);
     admin.ready.store(true, Ordering::Release);
@@ -120,14 +121,22 @@ fn administer(config: &Config, groups: &Groups, shared: &Shared) -> Admin {
     }
 }
 
-fn open_listeners(sockets: Vec<Bound>, groups: &Groups, shared: &Arc<Shared>) {
+fn open_listeners(
+    sockets: Vec<Bound>,
+    groups: &Groups,
+    shared: &Arc<Shared>,
+) -> Result<(), rustls::Error> {
     for (listener, sockets) in sockets {
         let Some((group, stickiness)) = groups.get(&listener.target_group) else {
             continue;
         };
-        let stickiness = stickiness
-            .as_ref()
-            .map(|config| Stickiness::new(config, Keyring::new(&config.secrets)));
+        let stickiness = stickiness.as_ref().map(|config| {
+            Stickiness::new(config, listener.protocol, Keyring::new(&config.secrets))
+        });
+        let tls = match listener.protocol {
+            config::Protocol::Http => None,
+            config::Protocol::Https => Some(serve_tls(&listener, &shared.drain)?),
+        };
         let id = id::name_id(&listener.name);
         shared
             .dataplane
@@ -140,12 +149,26 @@ fn open_listeners(sockets: Vec<Bound>, groups: &Groups, shared: &Arc<Shared>) {
             listener,
             id,
             route,
+            tls,
             shared: shared.clone(),
         });
         for socket in sockets {
             tokio::spawn(listen::accept(socket, proxy.clone()));
         }
     }
+    Ok(())
+}
+
+/// A listener's TLS, with certificates that follow their files.
+fn serve_tls(listener: &config::Listener, drain: &Drain) -> Result<tls::Server, rustls::Error> {
+    let certificates = Arc::new(Certificates::new(&listener.certificates));
+    let rotation = Rotation::new(
+        listener.name.clone(),
+        listener.certificates.clone(),
+        certificates.clone(),
+    );
+    tokio::spawn(rotation.run(drain.clone()));
+    tls::Server::new(certificates)
 }
 
 /// Not ready any more, nothing new; then the deadline, or a second signal.

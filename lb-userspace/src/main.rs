@@ -1,7 +1,7 @@
 //! Limpet: a sticky load balancer for WebSockets.
 //!
 //! From top to bottom: `cli` (the command), `config` (a checked configuration),
-//! `daemon` (the parts put together), `listen`, `proxy`, `balance` and `target`,
+//! `daemon` (the parts put together), `listen`, `tls`, `proxy`, `balance` and `target`,
 //! `dataplane`; beside them `admin`, `metrics` and `drain`.
 
 mod admin;
@@ -20,6 +20,7 @@ mod names;
 mod proxy;
 mod state_dir;
 mod target;
+mod tls;
 
 use std::process::ExitCode;
 

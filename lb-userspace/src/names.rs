@@ -7,6 +7,7 @@ use crate::dataplane::{EndCause, Path, Refusal};
 pub(crate) fn refusal(reason: Refusal) -> &'static str {
     match reason {
         Refusal::Pending => "pending",
+        Refusal::Tls => "tls",
         Refusal::Local => "local",
         Refusal::Options => "options",
         Refusal::Unobserved => "unobserved",

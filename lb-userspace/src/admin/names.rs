@@ -20,7 +20,9 @@ impl Names {
         let listeners = listeners
             .iter()
             .map(|one| (flow_label(name_id(&one.name)), one.name.clone()));
-        let target_groups = groups.iter().map(|one| (flow_label(one.id), one.name.clone()));
+        let target_groups = groups
+            .iter()
+            .map(|one| (flow_label(one.id), one.name.clone()));
         Self {
             listeners: listeners.collect(),
             target_groups: target_groups.collect(),

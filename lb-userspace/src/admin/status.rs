@@ -41,7 +41,7 @@ impl Admin {
                 json!({
                     "name": one.name,
                     "bind": binds,
-                    "protocol": "http",
+                    "protocol": one.protocol.as_str(),
                     "target_group": one.target_group,
                 })
             })

@@ -6,13 +6,17 @@ use std::time::Duration;
 
 use super::limits::positive;
 use super::reader::Section;
-use super::{TargetGroup, checked_name, defaults};
+use super::{TargetGroup, certificates, checked_name, defaults};
+use crate::tls::Pair;
 
 /// `[[listener]]`.
 #[derive(Debug, Clone)]
 pub(crate) struct Listener {
     pub(crate) name: String,
     pub(crate) binds: Vec<SocketAddr>,
+    pub(crate) protocol: Protocol,
+    /// The first is the default; there is one if the protocol is https.
+    pub(crate) certificates: Vec<Pair>,
     /// The name of a target group that exists.
     pub(crate) target_group: String,
     /// How long an HTTP connection may be without a byte.
@@ -21,6 +25,26 @@ pub(crate) struct Listener {
     pub(crate) websocket_idle_timeout: Duration,
     pub(crate) x_forwarded_for: ForwardedFor,
 }
+
+/// `listener.protocol`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    Http,
+    /// HTTP in TLS.
+    Https,
+}
+
+impl Protocol {
+    /// The word of the configuration, which is the scheme of URLs too.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
+}
+
+const PROTOCOLS: [(&str, Protocol); 2] = [("http", Protocol::Http), ("https", Protocol::Https)];
 
 /// `listener.x_forwarded_for`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,7 +80,8 @@ impl<'a> Seen<'a> {
 pub(super) fn read(mut section: Section, seen: &mut Seen<'_>) -> Option<Listener> {
     let name = checked_name(&mut section, &mut seen.names);
     let binds = read_binds(&mut section, &mut seen.binds);
-    section.choice("protocol", &[("http", ())], ());
+    let protocol = section.choice("protocol", &PROTOCOLS, Protocol::Http);
+    let certificates = certificates::read(&mut section, protocol);
     let target_group = read_target_group(&mut section, seen.groups);
     let idle_timeout = positive(&mut section, "idle_timeout", defaults::IDLE_TIMEOUT);
     let websocket_idle_timeout = positive(
@@ -69,6 +94,8 @@ pub(super) fn read(mut section: Section, seen: &mut Seen<'_>) -> Option<Listener
     Some(Listener {
         name: name?,
         binds: binds?,
+        protocol,
+        certificates,
         target_group: target_group?,
         idle_timeout,
         websocket_idle_timeout,

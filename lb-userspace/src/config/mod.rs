@@ -4,6 +4,7 @@
 //! used as it is. Secrets are read from their files here, and never printed.
 
 mod admin;
+mod certificates;
 mod defaults;
 mod fastpath;
 mod limits;
@@ -21,7 +22,7 @@ use std::time::Duration;
 
 pub(crate) use admin::{Admin, AdminBind};
 pub(crate) use limits::Limits;
-pub(crate) use listener::{ForwardedFor, Listener};
+pub(crate) use listener::{ForwardedFor, Listener, Protocol};
 pub(crate) use log::{Log, LogFormat};
 pub(crate) use secret::{MIN_SECRET, Secret};
 pub(crate) use target_group::{SameSite, Stickiness, TargetConfig, TargetGroup};

@@ -92,8 +92,8 @@ fn quiet(flow: &Flow, leg: &Leg, side: Side) -> Result<(), Handoff> {
     if leg.state != ESTABLISHED || word::closing(flow.word) {
         return Err(Handoff::Never(Refusal::Pending));
     }
-    if flow.word & word::RACED != 0 {
-        return Err(Handoff::Never(Refusal::Error));
+    if flow.word & word::UNTRACKED != 0 {
+        return Err(Handoff::Never(Refusal::Unobserved));
     }
     if leg.at.unread != 0 || leg.at.unacknowledged != 0 {
         return pending;

@@ -16,6 +16,8 @@ mod ports;
 mod reset;
 mod socket;
 mod table;
+#[cfg(test)]
+mod tests;
 mod types;
 
 use std::io;
@@ -97,6 +99,18 @@ impl Dataplane {
             }
         };
         tokio::time::timeout(request.connect_timeout, connect).await?
+    }
+
+    /// Opens a fresh connection to `target` that stays in userspace, for `refusal`.
+    /// Nothing is observed.
+    pub(crate) async fn relay(
+        &self,
+        target: SocketAddr,
+        connect_timeout: Duration,
+        refusal: Refusal,
+    ) -> io::Result<(TcpStream, Candidate)> {
+        let connect = candidate::plain(self.next_id(), target, refusal);
+        tokio::time::timeout(connect_timeout, connect).await?
     }
 
     /// Every flow the kernel carries.

@@ -51,6 +51,8 @@ pub(crate) enum Path {
 pub(crate) enum Refusal {
     /// Not decided yet; tried again at the next quiet moment.
     Pending,
+    /// The client's bytes are encrypted, and this is where TLS ends.
+    Tls,
     /// Client or target lives on this host.
     Local,
     /// The legs negotiated options that cannot be made alike.

@@ -13,15 +13,18 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::Service;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tracing::debug;
 
 use super::Proxy;
 use super::body::Reply;
+use super::client::ClientStream;
 use super::fault::Fault;
 use super::pace::{Expired, Pace, PacedStream};
 use super::tunnel::Tunnel;
 use crate::drain::Stage;
+use crate::tls::{self, Failed};
 
 /// How long a client may go on sending what nobody reads, so that it gets to
 /// read the answer before a reset takes it away.
@@ -57,6 +60,14 @@ pub(crate) async fn serve(proxy: Arc<Proxy>, stream: TcpStream, client: SocketAd
     };
     // Answers and frames are written whole; waiting for more only delays them.
     let _ = stream.set_nodelay(true);
+    let stream = match &proxy.tls {
+        None => ClientStream::Tcp(stream),
+        // Boxed: a handshake takes far more room than what comes after it.
+        Some(tls) => match Box::pin(uncover(&proxy, tls, stream, client)).await {
+            Some(stream) => stream,
+            None => return,
+        },
+    };
     let pace = Pace::new(
         proxy.shared.limits.header_timeout,
         proxy.listener.idle_timeout,
@@ -75,13 +86,16 @@ pub(crate) async fn serve(proxy: Arc<Proxy>, stream: TcpStream, client: SocketAd
     let mut connection = builder(&proxy).serve_connection(io, service);
     let end = drive(&proxy, &peer, &mut connection).await;
     let parts = connection.into_parts();
-    let stream = parts.io.into_inner().stream;
+    let mut stream = parts.io.into_inner().stream;
     match end {
         End::Done(Ok(())) => {
             let tunnel = peer.slot().take();
             if let Some(tunnel) = tunnel {
                 // A task of its own, as small as a tunnel.
-                tokio::spawn(tunnel.run(stream, parts.read_buf));
+                match stream {
+                    ClientStream::Tcp(stream) => tokio::spawn(tunnel.run(stream, parts.read_buf)),
+                    tls @ ClientStream::Tls(_) => tokio::spawn(tunnel.run_tls(tls, parts.read_buf)),
+                };
             } else {
                 close_gently(stream).await;
             }
@@ -94,9 +108,32 @@ pub(crate) async fn serve(proxy: Arc<Proxy>, stream: TcpStream, client: SocketAd
             proxy.count_fault(Fault::ClientSlow);
             refuse(stream, Fault::ClientSlow).await;
         }
-        // Broken off, or idle: nobody waits for a word.
-        End::Done(Err(_)) | End::Expired(Expired::Idle | Expired::Body) => {}
+        End::Expired(Expired::Idle) => stream.take_leave().await,
+        // Broken off: nobody waits for a word.
+        End::Done(Err(_)) | End::Expired(Expired::Body) => {}
     }
+}
+
+/// Takes TLS off; `None` if the client's handshake came to nothing.
+async fn uncover(
+    proxy: &Proxy,
+    tls: &tls::Server,
+    stream: TcpStream,
+    client: SocketAddr,
+) -> Option<ClientStream> {
+    let listener = &proxy.listener.name;
+    let metrics = &proxy.shared.metrics;
+    match tls.accept(stream, proxy.shared.limits.header_timeout).await {
+        Ok(stream) => return Some(ClientStream::Tls(stream)),
+        Err(Failed::Gone) => {}
+        Err(Failed::Slow) => metrics.rejected(listener, Fault::ClientSlow.reason()),
+        Err(Failed::Refused(error, stream)) => {
+            debug!(listener, %client, %error, "TLS handshake refused");
+            metrics.rejected(listener, "tls_handshake");
+            close_gently(stream).await;
+        }
+    }
+    None
 }
 
 /// How the HTTP part of a connection ended.
@@ -164,7 +201,7 @@ fn unparsed_status(error: &hyper::Error) -> StatusCode {
     }
 }
 
-async fn refuse(mut stream: TcpStream, fault: Fault) {
+async fn refuse(mut stream: ClientStream, fault: Fault) {
     if stream.write_all(fault.raw().as_bytes()).await.is_ok() {
         close_gently(stream).await;
     }
@@ -172,13 +209,13 @@ async fn refuse(mut stream: TcpStream, fault: Fault) {
 
 /// Ends our half, then reads a little: closing with unread bytes would be a
 /// reset, and the client might never see the answer.
-async fn close_gently(mut stream: TcpStream) {
-    if stream.shutdown().await.is_err() {
-        return;
-    }
-    let mut taken = stream.take(LINGER_BYTES as u64);
-    let mut sink = tokio::io::sink();
-    let _ = tokio::time::timeout(LINGER, tokio::io::copy(&mut taken, &mut sink)).await;
+async fn close_gently(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
+    let close = async {
+        stream.shutdown().await?;
+        let mut taken = stream.take(LINGER_BYTES as u64);
+        tokio::io::copy(&mut taken, &mut tokio::io::sink()).await
+    };
+    let _ = tokio::time::timeout(LINGER, close).await;
 }
 
 /// Hands hyper's requests to the proxy.

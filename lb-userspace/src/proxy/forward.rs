@@ -62,6 +62,7 @@ pub(super) async fn forward(
     headers::forwarded(
         &mut head.headers,
         proxy.listener.x_forwarded_for,
+        proxy.listener.protocol,
         peer.client,
         peer.local,
     )?;

@@ -10,7 +10,7 @@ use http::header::{
 };
 
 use super::fault::Fault;
-use crate::config::ForwardedFor;
+use crate::config::{ForwardedFor, Protocol};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -72,6 +72,7 @@ pub(super) fn tokens<'a>(
 pub(super) fn forwarded(
     headers: &mut HeaderMap,
     mode: ForwardedFor,
+    protocol: Protocol,
     client: SocketAddr,
     local: SocketAddr,
 ) -> Result<(), Fault> {
@@ -82,7 +83,10 @@ pub(super) fn forwarded(
             headers.remove(X_FORWARDED_FOR);
         }
     }
-    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
+    headers.insert(
+        X_FORWARDED_PROTO,
+        HeaderValue::from_static(protocol.as_str()),
+    );
     headers.insert(X_FORWARDED_PORT, HeaderValue::from(local.port()));
     Ok(())
 }
@@ -161,8 +165,9 @@ mod tests {
         let client = "198.51.100.7:999".parse().expect("an address");
         let local = "192.0.2.1:80".parse().expect("an address");
         strip_request(&mut headers);
-        forwarded(&mut headers, mode, client, local).ok()?;
+        forwarded(&mut headers, mode, Protocol::Https, client, local).ok()?;
         assert_eq!(headers.get("x-forwarded-port").expect("a port"), "80");
+        assert_eq!(headers.get("x-forwarded-proto").expect("a word"), "https");
         let value = headers.get("x-forwarded-for")?;
         Some(value.to_str().expect("text").to_owned())
     }

@@ -2,7 +2,7 @@
 //! tunnel that an upgraded one becomes.
 //!
 //! In travel order: `connection` (one client), `gate` (what may pass), `session`
-//! (which target), `forward` or `upgrade`, `tunnel`.
+//! (which target), `forward` or `upgrade`, `tunnel` or `tls_tunnel`.
 #![deny(clippy::unwrap_used, clippy::indexing_slicing)]
 #![cfg_attr(
     test,
@@ -13,6 +13,7 @@
 )]
 
 mod body;
+mod client;
 mod connection;
 mod cookie;
 mod fault;
@@ -27,9 +28,16 @@ mod route;
 mod seal;
 mod session;
 mod stickiness;
+mod tls_pump;
+mod tls_tunnel;
 mod tunnel;
 mod upgrade;
 mod websocket;
+
+#[cfg(test)]
+mod tls_lab;
+#[cfg(test)]
+mod tls_tests;
 
 use std::sync::Arc;
 
@@ -44,6 +52,7 @@ use crate::connections::Connections;
 use crate::dataplane::Dataplane;
 use crate::drain::Drain;
 use crate::metrics::Metrics;
+use crate::tls;
 
 /// What all listeners share.
 #[derive(Debug)]
@@ -63,5 +72,7 @@ pub(crate) struct Proxy {
     /// Hash of the listener's name.
     pub(crate) id: u64,
     pub(crate) route: Route,
+    /// `None`: clients speak HTTP in the clear.
+    pub(crate) tls: Option<tls::Server>,
     pub(crate) shared: Arc<Shared>,
 }

@@ -15,9 +15,9 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 
+use super::client::ClientStream;
 use super::framing::Framing;
 
 /// What the client is doing, and since when or until when without a byte.
@@ -141,7 +141,7 @@ impl Drop for Answering {
 /// A client's stream that tells its pace of every byte.
 #[derive(Debug)]
 pub(super) struct PacedStream {
-    pub(super) stream: TcpStream,
+    pub(super) stream: ClientStream,
     pub(super) pace: Arc<Pace>,
 }
 
@@ -186,9 +186,12 @@ impl AsyncWrite for PacedStream {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // hyper flushes once it has nothing left to write.
-        self.pace.lock().unflushed = false;
-        Pin::new(&mut self.stream).poll_flush(cx)
+        // hyper flushes once it has nothing left to write; TLS may have.
+        let result = Pin::new(&mut self.stream).poll_flush(cx);
+        if result.is_ready() {
+            self.pace.lock().unflushed = false;
+        }
+        result
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

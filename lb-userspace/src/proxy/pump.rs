@@ -15,10 +15,10 @@ use tokio::net::TcpStream;
 /// What one read can take; a whole GSO packet.
 const SCRATCH: usize = 64 * 1024;
 /// Reads in one go, before other connections of the thread get their turn.
-const ROUNDS: usize = 16;
+pub(super) const ROUNDS: usize = 16;
 
 thread_local! {
-    static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH].into_boxed_slice());
+    pub(super) static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH].into_boxed_slice());
 }
 
 /// How a direction stands after a step.

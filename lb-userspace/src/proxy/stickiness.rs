@@ -6,7 +6,7 @@ use http::header::HeaderValue;
 
 use super::cookie;
 use super::seal::{Keyring, Nonce, Payload};
-use crate::config::{self, SameSite};
+use crate::config::{self, Protocol, SameSite};
 
 /// How far another balancer's clock may be ahead of ours, in seconds.
 const SKEW: u64 = 300;
@@ -51,10 +51,11 @@ pub(crate) struct Stickiness {
 }
 
 impl Stickiness {
-    pub(crate) fn new(config: &config::Stickiness, keys: Keyring) -> Self {
+    /// Stickiness for the clients of one listener.
+    pub(crate) fn new(config: &config::Stickiness, protocol: Protocol, keys: Keyring) -> Self {
         Self {
             name: config.cookie.clone(),
-            attributes: attributes(config),
+            attributes: attributes(config, protocol),
             duration: config.duration.as_secs(),
             keys,
         }
@@ -101,14 +102,17 @@ impl Stickiness {
     }
 }
 
-fn attributes(config: &config::Stickiness) -> String {
+fn attributes(config: &config::Stickiness, protocol: Protocol) -> String {
     let mut text = format!("; Path=/; Max-Age={}; HttpOnly", config.duration.as_secs());
     text.push_str(match config.same_site {
         SameSite::Lax => "; SameSite=Lax",
         SameSite::Strict => "; SameSite=Strict",
-        // Browsers refuse SameSite=None without Secure.
-        SameSite::None => "; SameSite=None; Secure",
+        SameSite::None => "; SameSite=None",
     });
+    // Browsers refuse SameSite=None without Secure.
+    if protocol == Protocol::Https || config.same_site == SameSite::None {
+        text.push_str("; Secure");
+    }
     if !config.domain.is_empty() {
         text.push_str("; Domain=");
         text.push_str(&config.domain);
@@ -132,7 +136,7 @@ mod tests {
         created: 1_000,
     };
 
-    fn stickiness(same_site: SameSite) -> Stickiness {
+    fn stickiness(same_site: SameSite, protocol: Protocol) -> Stickiness {
         let secrets = vec![Secret::new(vec![1; 16]).expect("long enough")];
         let config = config::Stickiness {
             cookie: "LIMPET".to_owned(),
@@ -141,11 +145,11 @@ mod tests {
             duration: Duration::from_secs(60),
             secrets: Vec::new(),
         };
-        Stickiness::new(&config, Keyring::new(&secrets))
+        Stickiness::new(&config, protocol, Keyring::new(&secrets))
     }
 
     fn issued(payload: &Payload) -> String {
-        let cookie = stickiness(SameSite::Lax)
+        let cookie = stickiness(SameSite::Lax, Protocol::Http)
             .issue(payload, &[1; 24])
             .expect("issued");
         cookie
@@ -160,7 +164,7 @@ mod tests {
     fn verdict(cookies: &str, now: u64) -> (Verdict, Option<u64>) {
         let mut headers = HeaderMap::new();
         headers.insert(COOKIE, cookies.parse().expect("a header value"));
-        stickiness(SameSite::Lax).read(&headers, GROUP, now)
+        stickiness(SameSite::Lax, Protocol::Http).read(&headers, GROUP, now)
     }
 
     #[test]
@@ -185,8 +189,8 @@ mod tests {
 
     #[test]
     fn attributes_as_promised() {
-        let text = |same_site| {
-            let value = stickiness(same_site)
+        let text = |same_site, protocol| {
+            let value = stickiness(same_site, protocol)
                 .issue(&PAYLOAD, &[1; 24])
                 .expect("issued");
             value
@@ -198,12 +202,18 @@ mod tests {
                 .to_owned()
         };
         assert_eq!(
-            text(SameSite::Lax),
+            text(SameSite::Lax, Protocol::Http),
             " Path=/; Max-Age=60; HttpOnly; SameSite=Lax"
         );
         assert_eq!(
-            text(SameSite::None),
-            " Path=/; Max-Age=60; HttpOnly; SameSite=None; Secure"
+            text(SameSite::Lax, Protocol::Https),
+            " Path=/; Max-Age=60; HttpOnly; SameSite=Lax; Secure"
         );
+        for protocol in [Protocol::Http, Protocol::Https] {
+            assert_eq!(
+                text(SameSite::None, protocol),
+                " Path=/; Max-Age=60; HttpOnly; SameSite=None; Secure"
+            );
+        }
     }
 }

@@ -46,7 +46,7 @@ pub(super) struct Tunnel {
 
 /// Why a relay ended; the word in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Cause {
+pub(super) enum Cause {
     Closed,
     Reset,
     Idle,
@@ -201,17 +201,21 @@ impl Relay {
             // A reset is passed on as a reset; an idle connection gets one so
             // that both ends learn of it at once.
             Cause::Reset | Cause::Idle => {
-                for socket in [&self.client, &self.target] {
-                    if let Err(error) = SockRef::from(socket).set_linger(Some(Duration::ZERO)) {
-                        debug!(%error, "a reset could not be asked for");
-                    }
-                }
+                reset_when_dropped(&self.client);
+                reset_when_dropped(&self.target);
             }
         }
         // The sockets first: the candidate, dropped with the rest, gives back
         // the port that they use.
         drop(self.client);
         drop(self.target);
+    }
+}
+
+/// Makes a reset of what would be a FIN.
+pub(super) fn reset_when_dropped(socket: &TcpStream) {
+    if let Err(error) = SockRef::from(socket).set_linger(Some(Duration::ZERO)) {
+        debug!(%error, "a reset could not be asked for");
     }
 }
 
@@ -264,7 +268,14 @@ impl Attempts {
     }
 }
 
-fn report(listed: &Listed, metrics: &TunnelMetrics, cause: Cause, bytes_in: u64, bytes_out: u64) {
+/// Writes the books of a connection that is not relayed any more.
+pub(super) fn report(
+    listed: &Listed,
+    metrics: &TunnelMetrics,
+    cause: Cause,
+    bytes_in: u64,
+    bytes_out: u64,
+) {
     let duration = listed.opened.elapsed();
     if cause == Cause::HandedOff {
         debug!(

@@ -4,6 +4,8 @@
 //! What the client sends behind its request stays in hyper's buffer: it reaches
 //! the target through the tunnel, or is read as the next request.
 
+use std::io;
+
 use bytes::Bytes;
 use http::header::CONTENT_LENGTH;
 use http::{Request, Response, StatusCode, Version, request};
@@ -24,8 +26,9 @@ use super::headers;
 use super::session::Session;
 use super::tunnel::Tunnel;
 use super::websocket::{self, Offer};
+use crate::config::Protocol;
 use crate::connections::Identity;
-use crate::dataplane::{self, Candidate};
+use crate::dataplane::{self, Candidate, Refusal};
 use crate::id;
 use crate::target::Target;
 
@@ -43,6 +46,7 @@ pub(super) async fn upgrade(
     headers::forwarded(
         &mut head.headers,
         proxy.listener.x_forwarded_for,
+        proxy.listener.protocol,
         peer.client,
         peer.local,
     )?;
@@ -75,21 +79,7 @@ async fn connect<'a>(
 ) -> Result<(&'a Target, TcpStream, Candidate), Fault> {
     let mut fault = Fault::NoTarget;
     while let Some(target) = session.target() {
-        let request = dataplane::Request {
-            owner: dataplane::Owner {
-                listener: id::flow_label(proxy.id),
-                target_group: id::flow_label(proxy.route.group.id),
-            },
-            client: peer.client,
-            local: peer.local,
-            connect_timeout: proxy.shared.limits.connect_timeout,
-        };
-        match proxy
-            .shared
-            .dataplane
-            .connect(target.address, request)
-            .await
-        {
+        match dial(proxy, peer, target).await {
             Ok((stream, candidate)) => {
                 // Frames are small and wait for nothing.
                 let _ = stream.set_nodelay(true);
@@ -102,6 +92,31 @@ async fn connect<'a>(
         }
     }
     Err(fault)
+}
+
+/// Opens a connection that may become a flow, if the client's could be its other leg.
+async fn dial(proxy: &Proxy, peer: &Peer, target: &Target) -> io::Result<(TcpStream, Candidate)> {
+    let connect_timeout = proxy.shared.limits.connect_timeout;
+    let dataplane = &proxy.shared.dataplane;
+    match proxy.listener.protocol {
+        Protocol::Http => {
+            let request = dataplane::Request {
+                owner: dataplane::Owner {
+                    listener: id::flow_label(proxy.id),
+                    target_group: id::flow_label(proxy.route.group.id),
+                },
+                client: peer.client,
+                local: peer.local,
+                connect_timeout,
+            };
+            dataplane.connect(target.address, request).await
+        }
+        Protocol::Https => {
+            dataplane
+                .relay(target.address, connect_timeout, Refusal::Tls)
+                .await
+        }
+    }
 }
 
 /// Sends the request and waits for the head of the answer.
@@ -186,6 +201,9 @@ fn open(
         target: target.address,
         client: peer.client,
     });
+    if proxy.listener.protocol == Protocol::Https {
+        listed.set_reason(Refusal::Tls);
+    }
     peer.lay(Tunnel {
         target: parts.io.into_inner(),
         to_client: parts.read_buf,

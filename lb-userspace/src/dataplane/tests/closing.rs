@@ -1,0 +1,175 @@
+//! The end of a flow as the program sees it: which FIN and RST are believed, and
+//! that the daemon is told once. All are forwarded, believed or not.
+
+use lb_common::flow::Side;
+use lb_common::word;
+
+use super::frame::Plain;
+use super::kernel::with_kernel;
+use super::run::{Hook, verdict};
+use super::sample::{ACK, FIN, HOOKS, RST, SIDES, interface, samples};
+
+#[test]
+fn resets_and_fins() {
+    with_kernel(|kernel| {
+        for sample in samples() {
+            for side in SIDES {
+                let next = Plain {
+                    payload: vec![],
+                    ..sample.segment(side)
+                };
+                let at = |by: u32| next.seq.wrapping_add(by);
+                let table = [
+                    ("a FIN", FIN | ACK, at(0), word::FIN),
+                    ("a FIN without ACK", FIN, at(0), 0),
+                    ("a FIN beyond the window", FIN | ACK, at(1 << 24), 0),
+                    ("a reset where it must be", RST, at(0), word::RST),
+                    ("with ACK", RST | ACK, at(0), word::RST),
+                    ("one ahead", RST, at(1), 0),
+                    ("one behind", RST, at(u32::MAX), 0),
+                    ("anywhere in the window", RST, at(1000), 0),
+                    ("out of the window", RST | ACK, at(1 << 31), 0),
+                    ("a reset with FIN", RST | FIN | ACK, at(0), word::RST),
+                ];
+                for (name, flags, seq, flag) in table {
+                    let frame = Plain {
+                        flags,
+                        seq,
+                        ..next.clone()
+                    }
+                    .frame();
+                    for hook in HOOKS {
+                        let name = format!("{name}, {hook:?}, {side:?}, {}", sample.client);
+                        let entry = sample.committed(kernel.routes);
+                        kernel.put(&entry);
+                        let run = kernel.packet_from(hook, &frame, interface(kernel, side));
+                        assert_eq!(run.verdict, forwarded(hook), "{name}");
+                        let word = kernel.flow(&entry).word;
+                        assert_eq!(word, entry.flow.word | word::of(side, flag), "{name}");
+                        let told = kernel.events();
+                        assert_eq!(told.len(), usize::from(flag != 0), "{name}");
+                        for event in told {
+                            let said = (event.client, event.id, event.word);
+                            assert_eq!(said, (entry.client, entry.flow.id, word), "{name}");
+                        }
+                    }
+                }
+            }
+        }
+    });
+}
+
+/// After data the reset must stand behind it only once it was acknowledged.
+#[test]
+fn a_reset_is_believed_where_its_receiver_stands_not_its_sender() {
+    with_kernel(|kernel| {
+        let [sample, _] = samples();
+        let entry = sample.committed(kernel.routes);
+        kernel.put(&entry);
+        let data = sample.segment(Side::Client);
+        let length = data.payload.len() as u32;
+        let end = data.seq.wrapping_add(length);
+        kernel.packet(Hook::Tc, &data.frame());
+        let reset = Plain {
+            flags: RST,
+            seq: end,
+            payload: vec![],
+            ..data
+        };
+        kernel.packet(Hook::Tc, &reset.frame());
+        assert!(
+            !word::closing(kernel.flow(&entry).word),
+            "not acknowledged yet"
+        );
+        let ack = sample.segment(Side::Target);
+        let ack = Plain {
+            ack: ack.ack.wrapping_add(length),
+            payload: vec![],
+            ..ack
+        };
+        kernel.packet(Hook::Tc, &ack.frame());
+        kernel.packet(Hook::Tc, &reset.frame());
+        assert!(word::closing(kernel.flow(&entry).word), "acknowledged");
+    });
+}
+
+#[test]
+fn the_daemon_is_told_once_of_each_side() {
+    with_kernel(|kernel| {
+        let [sample, _] = samples();
+        kernel.put(&sample.committed(kernel.routes));
+        for _ in 0..3 {
+            for side in SIDES {
+                let fin = Plain {
+                    flags: FIN | ACK,
+                    payload: vec![],
+                    ..sample.segment(side)
+                };
+                kernel.packet(Hook::Tc, &fin.frame());
+            }
+        }
+        assert_eq!(kernel.events().len(), 2);
+    });
+}
+
+/// Else keepalives and retransmissions would keep a dead connection alive.
+#[test]
+fn only_new_data_counts_as_life() {
+    with_kernel(|kernel| {
+        for sample in samples() {
+            for side in SIDES {
+                let next = sample.segment(side);
+                let table = [
+                    ("data", next.clone(), true),
+                    (
+                        "an acknowledgment",
+                        Plain {
+                            payload: vec![],
+                            ..next.clone()
+                        },
+                        false,
+                    ),
+                    (
+                        "a keepalive",
+                        Plain {
+                            seq: next.seq.wrapping_sub(1),
+                            payload: vec![],
+                            ..next.clone()
+                        },
+                        false,
+                    ),
+                    (
+                        "a retransmission",
+                        Plain {
+                            seq: next.seq.wrapping_sub(21),
+                            ..next.clone()
+                        },
+                        false,
+                    ),
+                    (
+                        "data beyond the window",
+                        Plain {
+                            seq: next.seq.wrapping_add(1 << 24),
+                            ..next
+                        },
+                        false,
+                    ),
+                ];
+                for (name, segment, alive) in table {
+                    let entry = sample.committed(kernel.routes);
+                    kernel.put(&entry);
+                    kernel.packet(Hook::Tc, &segment.frame());
+                    let seen = kernel.flow(&entry).last_seen;
+                    assert_eq!(seen != entry.flow.last_seen, alive, "{name}, {side:?}");
+                }
+            }
+        }
+    });
+}
+
+fn forwarded(hook: Hook) -> u32 {
+    match hook {
+        Hook::Tc => verdict::TC_REDIRECT,
+        Hook::Xdp => verdict::XDP_REDIRECT,
+    }
+}

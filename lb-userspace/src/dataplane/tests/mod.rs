@@ -1,0 +1,30 @@
+//! The kernel program itself, as it is embedded, run over single packets by
+//! BPF_PROG_TEST_RUN: packet in, verdict, packet out, counters, flow.
+//!
+//! Needs root and BPF; each test has a pin directory, maps and a network
+//! namespace of its own, all gone when it ends.
+
+mod challenging;
+mod closing;
+mod commit;
+mod forwarding;
+#[path = "../../../../lb-common/tests/rewrite/frame.rs"]
+mod frame;
+mod guarding;
+mod judging;
+mod kernel;
+mod lookup;
+mod observing;
+mod odd;
+mod options;
+mod packets;
+#[path = "../../../../lb-common/tests/rewrite/piece.rs"]
+mod piece;
+mod race;
+#[path = "../../../../lb-common/tests/rewrite/reference.rs"]
+mod reference;
+mod refusing;
+mod routes;
+mod run;
+mod sample;
+mod wire;

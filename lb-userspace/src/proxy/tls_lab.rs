@@ -1,0 +1,195 @@
+//! An https listener on loopback, a client that trusts it, and a scripted target.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls_pki_types::ServerName;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::{Keyring, Proxy, Route, Shared, Stickiness, target_client};
+use crate::config::{
+    self, ForwardedFor, Limits, Listener, Protocol, SameSite, Secret, TargetConfig, TargetGroup,
+};
+use crate::connections::Connections;
+use crate::dataplane::{Dataplane, Mode, Settings};
+use crate::drain::{self, Drainer};
+use crate::listen;
+use crate::metrics::Metrics;
+use crate::target::Group;
+use crate::tls::authority::Authority;
+use crate::tls::{self, Certificates};
+
+/// The opening handshake of RFC 6455 section 1.2, and its answer.
+const UPGRADE: &str = "GET /chat HTTP/1.1\r\nHost: a.test\r\nUpgrade: websocket\r\n\
+    Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+    Sec-WebSocket-Version: 13\r\n\r\n";
+const SWITCHED: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\
+    Connection: Upgrade\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+
+pub(super) struct Lab {
+    authority: Authority,
+    balancer: SocketAddr,
+    pub(super) targets: TcpListener,
+    pub(super) connections: Arc<Connections>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) drainer: Drainer,
+}
+
+pub(super) type Client = TlsStream<TcpStream>;
+
+impl Lab {
+    /// With a sticky group of one target and these idle timeouts.
+    pub(super) async fn new(idle_timeout: Duration) -> Self {
+        let authority = Authority::new();
+        let targets = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
+        let socket = listen::bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a listener");
+        let balancer = socket.local_addr().expect("an address");
+        let (drainer, drain) = drain::channel();
+        let limits = limits();
+        let (dataplane, _) = Dataplane::open(off()).await.expect("no fast path");
+        let shared = Shared {
+            targets: target_client(&limits),
+            limits,
+            dataplane,
+            connections: Arc::default(),
+            metrics: Arc::new(Metrics::new().expect("metrics")),
+            drain,
+        };
+        let (connections, metrics) = (shared.connections.clone(), shared.metrics.clone());
+        let certificates = Certificates::new(&[authority.pair(&["a.test"])]);
+        let proxy = Proxy {
+            listener: listener(idle_timeout),
+            id: 1,
+            route: route(targets.local_addr().expect("an address")),
+            tls: Some(tls::Server::new(Arc::new(certificates)).expect("a server")),
+            shared: Arc::new(shared),
+        };
+        tokio::spawn(listen::accept(socket, Arc::new(proxy)));
+        Self {
+            authority,
+            balancer,
+            targets,
+            connections,
+            metrics,
+            drainer,
+        }
+    }
+
+    pub(super) async fn dial(&self) -> TcpStream {
+        TcpStream::connect(self.balancer).await.expect("connected")
+    }
+
+    pub(super) async fn client(&self) -> Client {
+        let config = Arc::new(self.authority.client(&["http/1.1"]));
+        let name = ServerName::try_from("a.test").expect("a name");
+        let handshake = TlsConnector::from(config).connect(name, self.dial().await);
+        handshake.await.expect("a handshake")
+    }
+
+    /// An upgraded connection: the client's side and the target's. Bytes that come
+    /// right behind the heads must go the same way.
+    pub(super) async fn tunnel(&self) -> (Client, TcpStream) {
+        let mut client = self.client().await;
+        let upgrade = format!("{UPGRADE}early");
+        client.write_all(upgrade.as_bytes()).await.expect("written");
+        let (mut target, _) = self.targets.accept().await.expect("accepted");
+        head(&mut target).await;
+        let switched = format!("{SWITCHED}hello");
+        target
+            .write_all(switched.as_bytes())
+            .await
+            .expect("written");
+        let answer = head(&mut client).await;
+        assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
+        assert_eq!(read(&mut client, 5).await, b"hello");
+        assert_eq!(read(&mut target, 5).await, b"early");
+        (client, target)
+    }
+
+    /// Waits until no connection is listed.
+    pub(super) async fn empty(&self) {
+        let empty = async {
+            while !self.connections.relayed().is_empty() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        let limit = Duration::from_secs(10);
+        tokio::time::timeout(limit, empty).await.expect("an end");
+    }
+}
+
+/// Reads to the end of a head, and no further.
+pub(super) async fn head(stream: &mut (impl AsyncReadExt + Unpin)) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.expect("a head"));
+    }
+    String::from_utf8(head).expect("text")
+}
+
+pub(super) async fn read(stream: &mut (impl AsyncReadExt + Unpin), count: usize) -> Vec<u8> {
+    let mut bytes = vec![0; count];
+    stream.read_exact(&mut bytes).await.expect("bytes");
+    bytes
+}
+
+fn limits() -> Limits {
+    Limits {
+        connect_timeout: Duration::from_secs(5),
+        header_timeout: Duration::from_secs(5),
+        header_bytes: 64 * 1024,
+        header_count: 100,
+        response_timeout: Duration::from_secs(5),
+    }
+}
+
+fn listener(idle_timeout: Duration) -> Listener {
+    Listener {
+        name: "secure".to_owned(),
+        binds: Vec::new(),
+        protocol: Protocol::Https,
+        certificates: Vec::new(),
+        target_group: "chat".to_owned(),
+        idle_timeout,
+        websocket_idle_timeout: idle_timeout,
+        x_forwarded_for: ForwardedFor::Append,
+    }
+}
+
+fn route(target: SocketAddr) -> Route {
+    let secret = Secret::new(vec![1; 16]).expect("long enough");
+    let stickiness = config::Stickiness {
+        cookie: "LIMPET".to_owned(),
+        same_site: SameSite::Lax,
+        domain: String::new(),
+        duration: Duration::from_secs(60),
+        secrets: Vec::new(),
+    };
+    let group = TargetGroup {
+        name: "chat".to_owned(),
+        stickiness: None,
+        targets: vec![TargetConfig {
+            address: target,
+            weight: 1,
+        }],
+    };
+    let keys = Keyring::new(&[secret]);
+    Route {
+        group: Arc::new(Group::new(&group)),
+        stickiness: Some(Stickiness::new(&stickiness, Protocol::Https, keys)),
+    }
+}
+
+fn off() -> Settings {
+    Settings {
+        mode: Mode::Off,
+        interfaces: Vec::new(),
+        max_flows: 1,
+        source_ports: 10_000..=32_767,
+        pin_dir: "/nonexistent".into(),
+    }
+}

@@ -1,0 +1,102 @@
+//! Certificates for tests, of an authority that only they trust.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustls::crypto::ring;
+use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
+
+use super::{Files, Pair};
+
+/// An authority and the directory of what it has issued; both go when dropped.
+#[derive(Debug)]
+pub(crate) struct Authority {
+    issuer: CertifiedIssuer<'static, KeyPair>,
+    directory: PathBuf,
+    issued: AtomicU32,
+}
+
+static NEXT: AtomicU32 = AtomicU32::new(0);
+
+impl Authority {
+    pub(crate) fn new() -> Self {
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("limpet-tls-{}-{number}", std::process::id());
+        let directory = std::env::temp_dir().join(name);
+        std::fs::create_dir(&directory).expect("a directory");
+        let mut params = CertificateParams::new(Vec::new()).expect("parameters");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().expect("a key");
+        Self {
+            issuer: CertifiedIssuer::self_signed(params, key).expect("an authority"),
+            directory,
+            issued: AtomicU32::new(0),
+        }
+    }
+
+    /// Issues a pair for these names, in new files.
+    pub(crate) fn files(&self, names: &[&str]) -> Files {
+        let number = self.issued.fetch_add(1, Ordering::Relaxed);
+        let file = |end: &str| self.directory.join(format!("{number}.{end}"));
+        let files = Files {
+            cert: file("pem"),
+            key: file("key"),
+        };
+        self.issue(names, &files);
+        files
+    }
+
+    /// Issues a pair for these names into `files`.
+    pub(crate) fn issue(&self, names: &[&str], files: &Files) {
+        let names: Vec<String> = names.iter().copied().map(str::to_owned).collect();
+        let key = KeyPair::generate().expect("a key");
+        let cert = CertificateParams::new(names)
+            .and_then(|params| params.signed_by(&key, &self.issuer))
+            .expect("a certificate");
+        write(&files.cert, &cert.pem());
+        write(&files.key, &key.serialize_pem());
+    }
+
+    /// A pair for these names.
+    pub(crate) fn pair(&self, names: &[&str]) -> Pair {
+        Pair::load(self.files(names)).expect("a good pair")
+    }
+
+    /// A client that trusts this authority and speaks what `alpn` says.
+    pub(crate) fn client(&self, alpn: &[&str]) -> ClientConfig {
+        self.client_of(alpn, rustls::ALL_VERSIONS)
+    }
+
+    /// The same, of these versions of TLS.
+    pub(crate) fn client_of(
+        &self,
+        alpn: &[&str],
+        versions: &[&'static SupportedProtocolVersion],
+    ) -> ClientConfig {
+        let mut roots = RootCertStore::empty();
+        let root = self.issuer.as_ref().der().clone();
+        roots.add(root).expect("a root");
+        let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_protocol_versions(versions)
+            .expect("versions")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+        config
+    }
+}
+
+impl Drop for Authority {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.directory);
+    }
+}
+
+/// In place of what was there, all at once, as careful tools do.
+fn write(file: &Path, text: &str) {
+    let new = file.with_extension("new");
+    std::fs::write(&new, text).expect("written");
+    std::fs::rename(&new, file).expect("in place");
+}

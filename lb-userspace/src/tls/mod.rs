@@ -1,0 +1,25 @@
+//! TLS toward clients (RFC 8446, RFC 5246): certificates, the handshake, and new
+//! certificates while running. What is inside is `proxy`'s.
+#![deny(clippy::unwrap_used, clippy::indexing_slicing)]
+#![cfg_attr(
+    test,
+    expect(
+        clippy::indexing_slicing,
+        reason = "in a test a panic is a failure, as it should be"
+    )
+)]
+
+mod certificates;
+mod pair;
+mod rotation;
+mod server;
+
+pub(crate) use certificates::Certificates;
+pub(crate) use pair::{Files, Pair};
+pub(crate) use rotation::Rotation;
+pub(crate) use server::{Failed, Server};
+
+#[cfg(test)]
+pub(crate) mod authority;
+#[cfg(test)]
+mod tests;
