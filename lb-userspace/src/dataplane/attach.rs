@@ -71,7 +71,7 @@ impl PinDir {
 
 /// Another daemon holds the pin directory.
 #[derive(Debug, thiserror::Error)]
-#[error("another limpet runs on {}; give each its own fastpath.pin_dir", .0.display())]
+#[error("another limpet runs on {}: stop it, or give each its own fastpath.pin_dir", .0.display())]
 pub(super) struct InUse(PathBuf);
 
 /// Whether a pin directory of this layout is there at all.

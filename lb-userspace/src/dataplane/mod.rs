@@ -245,7 +245,7 @@ fn start(settings: &Settings, events: mpsc::Sender<Event>) -> anyhow::Result<Fas
     let (active, hints) = match prepare(settings) {
         Ok(prepared) => prepared,
         Err(error) if error.is::<attach::InUse>() => return Err(error),
-        Err(error) => return Ok(Fastpath::Off(format!("{error:#}"))),
+        Err(error) => return Ok(Fastpath::Off(first_line(&format!("{error:#}")))),
     };
     let adopted = lifecycle::adopt(&active);
     for interface in &active.status {
@@ -260,6 +260,11 @@ fn start(settings: &Settings, events: mpsc::Sender<Event>) -> anyhow::Result<Fas
         .spawn(move || lifecycle::run(keeper, hints, events))
         .context("starting the thread that ends flows")?;
     Ok(Fastpath::On(active))
+}
+
+/// Without what follows: of a refused program, the verifier's log of thousands of lines.
+fn first_line(text: &str) -> String {
+    text.lines().next().unwrap_or_default().to_owned()
 }
 
 fn prepare(
