@@ -37,8 +37,8 @@ enum State {
         active: Arc<Active>,
         entry: Box<Entry>,
     },
-    /// Will stay in userspace.
-    Refused(Refusal),
+    /// Will stay in userspace; with the port it has of ours, if any.
+    Refused(Refusal, Option<(Arc<Active>, Box<Entry>)>),
     /// In the kernel.
     Committed,
 }
@@ -48,7 +48,7 @@ impl Candidate {
     pub(super) fn refused(id: u64, refusal: Refusal) -> Self {
         Self {
             id,
-            state: State::Refused(refusal),
+            state: State::Refused(refusal, None),
             attempts: 0,
         }
     }
@@ -63,7 +63,7 @@ impl Candidate {
     pub(crate) fn try_handoff(&mut self, client: &TcpStream, target: &TcpStream) -> Handoff {
         let (active, entry) = match &self.state {
             State::Observing { active, entry } => (Arc::clone(active), **entry),
-            State::Refused(refusal) => return Handoff::Never(*refusal),
+            State::Refused(refusal, _) => return Handoff::Never(*refusal),
             State::Committed => return Handoff::Committed,
         };
         self.attempts += 1;
@@ -84,19 +84,23 @@ impl Candidate {
     /// Stops observing: the program need not look at its packets any more. The
     /// port stays taken until the connection is dropped.
     fn refuse(&mut self, refusal: Refusal) {
-        if let State::Observing { active, entry } = &self.state {
-            active.forget(entry);
-            active.release(entry, REST_TIME_WAIT);
+        let refused = State::Refused(refusal, None);
+        if let State::Observing { active, entry } = std::mem::replace(&mut self.state, refused) {
+            active.forget(&entry);
+            self.state = State::Refused(refusal, Some((active, entry)));
         }
-        self.state = State::Refused(refusal);
     }
 }
 
 impl Drop for Candidate {
     fn drop(&mut self) {
-        if let State::Observing { active, entry } = &self.state {
-            active.forget(entry);
-            active.release(entry, REST_TIME_WAIT);
+        match &self.state {
+            State::Observing { active, entry } => {
+                active.forget(entry);
+                active.release(entry, REST_TIME_WAIT);
+            }
+            State::Refused(_, Some((active, entry))) => active.release(entry, REST_TIME_WAIT),
+            State::Refused(_, None) | State::Committed => {}
         }
     }
 }
