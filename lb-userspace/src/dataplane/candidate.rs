@@ -205,7 +205,7 @@ fn in_the_way(error: &io::Error) -> bool {
     )
 }
 
-/// One attempt, as handoff section by section: repair, read, judge, commit.
+/// One attempt: repair, read, judge, commit.
 fn attempt(
     active: &Active,
     entry: &Entry,

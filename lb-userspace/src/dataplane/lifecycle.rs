@@ -121,13 +121,7 @@ impl Keeper {
 
     /// Ends a live flow: from now on its packets are dropped, both ends are reset.
     fn end(&mut self, entry: &Entry, cause: EndCause) {
-        let result = self
-            .active
-            .end(entry)
-            .and_then(|()| reset::both_ends(&entry.client, &entry.flow));
-        if let Err(error) = result {
-            tracing::warn!(%error, id = entry.flow.id, "a reset could not be sent");
-        }
+        cut(&self.active, entry);
         let closing = self.begin(entry.client, entry.flow.id, entry.flow.word);
         closing
             .ended
@@ -222,14 +216,20 @@ pub(super) fn adopt(active: &Active) -> usize {
 /// The sockets of an observing flow died with the daemon; half a flow cannot go on.
 fn give_up(active: &Active, entry: &Entry) {
     if entry.committed() {
-        let result = active
-            .end(entry)
-            .and_then(|()| reset::both_ends(&entry.client, &entry.flow));
-        if let Err(error) = result {
-            tracing::warn!(%error, id = entry.flow.id, "a reset could not be sent");
-        }
+        cut(active, entry);
     }
     active.forget(entry);
+}
+
+/// Marks a flow ended, so that its packets are dropped and the guard lets the
+/// resets pass, and resets both ends.
+fn cut(active: &Active, entry: &Entry) {
+    let result = active
+        .end(entry)
+        .and_then(|()| reset::both_ends(&entry.client, &entry.flow));
+    if let Err(error) = result {
+        tracing::warn!(%error, id = entry.flow.id, "a reset could not be sent");
+    }
 }
 
 fn drop_dangling(active: &Active) {
