@@ -32,6 +32,23 @@ pub struct Config {
     pub max_flows: u32,
     /// What the daemon is allowed to do.
     pub privileges: Privileges,
+    /// More lines of TOML for the tables this has of its own.
+    pub more: More,
+}
+
+/// Lines of TOML, each put behind what the configuration says of a table.
+#[derive(Debug, Clone, Default)]
+pub struct More {
+    /// For `[limits]`.
+    pub limits: String,
+    /// For `[fastpath]`.
+    pub fastpath: String,
+    /// For the listener `web`.
+    pub listener: String,
+    /// For the target group `chat`, before its stickiness.
+    pub target_group: String,
+    /// Whole tables, at the end.
+    pub tables: String,
 }
 
 /// What the daemon is allowed to do.
@@ -54,6 +71,7 @@ impl Config {
             idle_timeout: "1h",
             max_flows: 100_000,
             privileges: Privileges::All,
+            more: More::default(),
         }
     }
 
@@ -74,11 +92,15 @@ level = "debug"
 [admin]
 bind = "{BIND}"
 
+[limits]
+{limits}
+
 [fastpath]
 mode = "{mode}"
 interfaces = {interfaces:?}
 max_flows = {max_flows}
 pin_dir = "{pins}"
+{fastpath}
 
 [[listener]]
 name = "web"
@@ -86,14 +108,22 @@ bind = ["{front}", "{front6}"]
 protocol = "http"
 target_group = "chat"
 websocket_idle_timeout = "{idle}"
+{listener}
 
 [[target_group]]
 name = "chat"
+{target_group}
 
 [target_group.stickiness]
 mode = "lb_cookie"
 
-{targets}"#,
+{targets}
+{tables}"#,
+            limits = self.more.limits,
+            fastpath = self.more.fastpath,
+            listener = self.more.listener,
+            target_group = self.more.target_group,
+            tables = self.more.tables,
             state = directory.join("state").display(),
             mode = self.mode,
             interfaces = lab.interfaces(),
