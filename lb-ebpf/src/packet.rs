@@ -17,9 +17,9 @@ use crate::maps;
 pub trait Hook {
     /// First byte of the linear part, and the one behind its last.
     fn bounds(&self) -> (usize, usize);
-    /// Copies `size` bytes (1 to 63) at `offset` out; zero means done.
+    /// Copies `size` bytes (1 to 64) at `offset` out; zero means done.
     fn copy_out(&self, offset: u32, into: *mut u8, size: u32) -> i64;
-    /// Copies `size` bytes (1 to 63) in at `offset`; zero means done.
+    /// Copies `size` bytes (1 to 64) in at `offset`; zero means done.
     fn copy_in(&self, offset: u32, from: *const u8, size: u32) -> i64;
 }
 
@@ -31,7 +31,7 @@ impl Hook for XdpContext {
 
     #[inline(always)]
     fn copy_out(&self, offset: u32, into: *mut u8, size: u32) -> i64 {
-        // SAFETY: callers pass a buffer of ROOM bytes and less than that as size.
+        // SAFETY: callers pass a buffer of ROOM bytes and no more than that as size.
         unsafe { bpf_xdp_load_bytes(self.ctx, offset, into.cast(), size) }
     }
 
@@ -50,7 +50,7 @@ impl Hook for TcContext {
 
     #[inline(always)]
     fn copy_out(&self, offset: u32, into: *mut u8, size: u32) -> i64 {
-        // SAFETY: callers pass a buffer of ROOM bytes and less than that as size.
+        // SAFETY: callers pass a buffer of ROOM bytes and no more than that as size.
         unsafe { bpf_skb_load_bytes(self.skb.skb.cast(), offset, into.cast(), size) }
     }
 
@@ -132,14 +132,16 @@ impl<H: Hook> Packet for Frame<'_, H> {
     }
 }
 
-/// A size the verifier sees to be 1 to 63. The optimiser must not know what `size`
-/// is made of, or it proves the mask needless and drops it.
+/// A size that the verifier sees to be 1 to 64, none if it is zero. The optimiser must
+/// not know what `size` is made of, or it proves the mask needless and drops it.
 #[inline(always)]
-fn bounded(mut size: usize) -> Option<u32> {
+fn bounded(size: usize) -> Option<u32> {
+    // Added behind the mask: before Linux 6.8 a comparison with zero teaches the
+    // verifier nothing about the least value.
+    let mut rest = size.checked_sub(1)?;
     // SAFETY: moves a register onto itself.
-    unsafe { asm!("{0} = {0}", inout(reg) size, options(pure, nomem, nostack)) };
-    let size = (size & (ROOM - 1)) as u32;
-    (size != 0).then_some(size)
+    unsafe { asm!("{0} = {0}", inout(reg) rest, options(pure, nomem, nostack)) };
+    Some((rest & (ROOM - 1)) as u32 + 1)
 }
 
 /// One step of a walk, for `bpf_loop`: zero goes on. It finds the options by itself,
