@@ -1,6 +1,5 @@
 //! The daemon: puts the parts together, runs until a signal, and ends in order.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -12,12 +11,12 @@ use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use crate::admin::{self, Admin, Names};
-use crate::config::{self, Config};
+use crate::config::{self, Config, Secret};
 use crate::connections::Connections;
 use crate::dataplane::{Dataplane, Event, FlowInfo};
 use crate::drain::{self, Drain, Drainer};
 use crate::metrics::Metrics;
-use crate::proxy::{Keyring, Proxy, Route, Shared, Stickiness, target_client};
+use crate::proxy::{Groups, Proxy, Rules, Shared, target_client};
 use crate::target::Group;
 use crate::tls::{self, Certificates, Rotation};
 use crate::{id, listen, names, state_dir};
@@ -28,6 +27,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     raise_descriptor_limit();
     let sockets = bind_all(&config)?;
     let routes = routes(&config)?;
+    let secrets = group_secrets(&config)?;
     let (dataplane, events) = Dataplane::open(config.fastpath.clone())
         .await
         .context("the data plane")?;
@@ -41,7 +41,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         admin.names.clone(),
         shared.metrics.clone(),
     ));
-    open_listeners(sockets, &routes, &shared).context("TLS")?;
+    open_listeners(sockets, &routes, &secrets, &shared).context("TLS")?;
     // What is left of `shared` here must not keep the drain waiting.
     drop(shared);
     admin.ready.store(true, Ordering::Release);
@@ -73,9 +73,6 @@ fn bind_all(config: &Config) -> anyhow::Result<Vec<Bound>> {
     Ok(all)
 }
 
-/// Target groups by name, with what keeps their clients.
-type Groups = HashMap<String, (Arc<Group>, Option<config::Stickiness>)>;
-
 fn routes(config: &Config) -> anyhow::Result<Groups> {
     let mut groups = Groups::new();
     for group in &config.target_groups {
@@ -91,6 +88,14 @@ fn routes(config: &Config) -> anyhow::Result<Groups> {
         );
     }
     Ok(groups)
+}
+
+/// What seals the cookies of divisions among groups that have no secrets.
+fn group_secrets(config: &Config) -> anyhow::Result<Vec<Secret>> {
+    if config.listeners.iter().any(config::Listener::keeps_groups) {
+        return Ok(vec![state_dir::cookie_key(&config.state_dir)?]);
+    }
+    Ok(Vec::new())
 }
 
 fn share(config: &Config, dataplane: &Dataplane, drain: Drain) -> anyhow::Result<Shared> {
@@ -124,15 +129,13 @@ fn administer(config: &Config, groups: &Groups, shared: &Shared) -> Admin {
 fn open_listeners(
     sockets: Vec<Bound>,
     groups: &Groups,
+    secrets: &[Secret],
     shared: &Arc<Shared>,
 ) -> Result<(), rustls::Error> {
     for (listener, sockets) in sockets {
-        let Some((group, stickiness)) = groups.get(&listener.target_group) else {
+        let Some(rules) = Rules::new(&listener, groups, secrets) else {
             continue;
         };
-        let stickiness = stickiness.as_ref().map(|config| {
-            Stickiness::new(config, listener.protocol, Keyring::new(&config.secrets))
-        });
         let tls = match listener.protocol {
             config::Protocol::Http => None,
             config::Protocol::Https => Some(serve_tls(&listener, &shared.drain)?),
@@ -141,14 +144,10 @@ fn open_listeners(
         shared
             .dataplane
             .set_idle_timeout(id::flow_label(id), listener.websocket_idle_timeout);
-        let route = Route {
-            group: group.clone(),
-            stickiness,
-        };
         let proxy = Arc::new(Proxy {
             listener,
             id,
-            route,
+            rules,
             tls,
             shared: shared.clone(),
         });

@@ -37,7 +37,7 @@ pub(crate) enum Upgrade {
     Accepted,
     /// The target answered something else than 101.
     RefusedByTarget,
-    /// The request did not pass the gate.
+    /// The request did not pass the gate, or a rule answered it.
     Rejected,
     /// The target could not be reached, or its 101 was wrong.
     Failed,

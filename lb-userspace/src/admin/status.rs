@@ -42,7 +42,9 @@ impl Admin {
                     "name": one.name,
                     "bind": binds,
                     "protocol": one.protocol.as_str(),
-                    "target_group": one.target_group,
+                    "target_group": one.target_group(),
+                    "action": one.action.as_str(),
+                    "rules": one.rules.len(),
                 })
             })
             .collect()

@@ -34,6 +34,9 @@ pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// WebSockets are quiet by nature; an hour outlives ordinary ping intervals.
 pub(super) const WEBSOCKET_IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
 
+/// A fixed response is a sentence unless it says otherwise.
+pub(super) const CONTENT_TYPE: &str = "text/plain";
+
 /// The name that the documentation and the demo use.
 pub(super) const COOKIE: &str = "LIMPET";
 /// ALB's stickiness duration.

@@ -4,9 +4,11 @@ use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::action::Action;
 use super::limits::positive;
 use super::reader::Section;
-use super::{TargetGroup, certificates, checked_name, defaults};
+use super::rule::Rule;
+use super::{TargetGroup, action, certificates, checked_name, defaults, rule};
 use crate::tls::Pair;
 
 /// `[[listener]]`.
@@ -17,13 +19,36 @@ pub(crate) struct Listener {
     pub(crate) protocol: Protocol,
     /// The first is the default; there is one if the protocol is https.
     pub(crate) certificates: Vec<Pair>,
-    /// The name of a target group that exists.
-    pub(crate) target_group: String,
+    /// The first whose condition is met decides.
+    pub(crate) rules: Vec<Rule>,
+    /// What is done with a request that meets no rule's condition.
+    pub(crate) action: Action,
     /// How long an HTTP connection may be without a byte.
     pub(crate) idle_timeout: Duration,
     /// How long an upgraded connection may be without payload.
     pub(crate) websocket_idle_timeout: Duration,
     pub(crate) x_forwarded_for: ForwardedFor,
+}
+
+impl Listener {
+    /// Whether some action keeps clients in the group they were given.
+    pub(crate) fn keeps_groups(&self) -> bool {
+        let rules = self.rules.iter().map(|rule| &rule.action);
+        rules
+            .chain([&self.action])
+            .any(|action| matches!(action, Action::Forward(to) if to.stickiness.is_some()))
+    }
+
+    /// The one target group of its own action, if that has one.
+    pub(crate) fn target_group(&self) -> Option<&str> {
+        match &self.action {
+            Action::Forward(to) => match &to.groups[..] {
+                [only] => Some(&only.target_group),
+                _ => None,
+            },
+            Action::Redirect(_) | Action::Fixed(_) => None,
+        }
+    }
 }
 
 /// `listener.protocol`.
@@ -82,7 +107,8 @@ pub(super) fn read(mut section: Section, seen: &mut Seen<'_>) -> Option<Listener
     let binds = read_binds(&mut section, &mut seen.binds);
     let protocol = section.choice("protocol", &PROTOCOLS, Protocol::Http);
     let certificates = certificates::read(&mut section, protocol);
-    let target_group = read_target_group(&mut section, seen.groups);
+    let rules = rule::read_all(&mut section, seen.groups);
+    let action = action::read(&mut section, seen.groups);
     let idle_timeout = positive(&mut section, "idle_timeout", defaults::IDLE_TIMEOUT);
     let websocket_idle_timeout = positive(
         &mut section,
@@ -96,7 +122,8 @@ pub(super) fn read(mut section: Section, seen: &mut Seen<'_>) -> Option<Listener
         binds: binds?,
         protocol,
         certificates,
-        target_group: target_group?,
+        rules,
+        action: action?,
         idle_timeout,
         websocket_idle_timeout,
         x_forwarded_for,
@@ -115,13 +142,4 @@ fn read_binds(section: &mut Section, taken: &mut HashSet<SocketAddr>) -> Option<
         }
     }
     Some(binds)
-}
-
-fn read_target_group(section: &mut Section, groups: &[TargetGroup]) -> Option<String> {
-    let name: String = section.required("target_group")?;
-    if groups.iter().any(|group| group.name == name) {
-        return Some(name);
-    }
-    section.problem("target_group", format!("there is no target group {name:?}"));
-    None
 }

@@ -3,6 +3,7 @@
 //! Nothing past this module checks a setting again: what is in `Config` can be
 //! used as it is. Secrets are read from their files here, and never printed.
 
+mod action;
 mod admin;
 mod certificates;
 mod defaults;
@@ -10,9 +11,12 @@ mod fastpath;
 mod limits;
 mod listener;
 mod log;
+mod pattern;
 mod reader;
+mod rule;
 mod secret;
 mod target_group;
+mod template;
 mod units;
 
 use std::collections::HashSet;
@@ -20,10 +24,15 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+#[cfg(test)]
+pub(crate) use action::Weighted;
+pub(crate) use action::{Action, Fixed, Forward, Placeholder, Redirect};
 pub(crate) use admin::{Admin, AdminBind};
 pub(crate) use limits::Limits;
 pub(crate) use listener::{ForwardedFor, Listener, Protocol};
 pub(crate) use log::{Log, LogFormat};
+pub(crate) use pattern::{Case, Pattern};
+pub(crate) use rule::Condition;
 pub(crate) use secret::{MIN_SECRET, Secret};
 pub(crate) use target_group::{SameSite, Stickiness, TargetConfig, TargetGroup};
 
@@ -78,7 +87,7 @@ impl Config {
             })
     }
 
-    fn parse(text: &str) -> Result<Self, Vec<Problem>> {
+    pub(crate) fn parse(text: &str) -> Result<Self, Vec<Problem>> {
         let table = text
             .parse::<toml::Table>()
             .map_err(|error| vec![whole_file(error.to_string().trim_end().to_owned())])?;

@@ -5,11 +5,12 @@
 
 use std::cell::RefCell;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use toml::{Table, Value};
 
 use super::units;
@@ -108,6 +109,27 @@ impl Section {
         }
     }
 
+    /// The table under `key`, if it is there.
+    pub(super) fn optional_section(&mut self, key: &str) -> Option<Section> {
+        self.has(key).then(|| self.section(key))
+    }
+
+    /// Whether `key` is there and has not been read yet.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.table.contains_key(key)
+    }
+
+    /// All that is left, by key: for a table whose keys are the user's own.
+    pub(super) fn entries<T: FromValue>(&mut self) -> Vec<(String, T)> {
+        let keys: Vec<String> = self.table.keys().cloned().collect();
+        keys.into_iter()
+            .filter_map(|key| {
+                let value = self.optional(&key)?;
+                Some((key, value))
+            })
+            .collect()
+    }
+
     /// The array of tables under `key`.
     pub(super) fn sections(&mut self, key: &str) -> Vec<Section> {
         let items = match self.table.remove(key) {
@@ -204,6 +226,16 @@ impl FromValue for SocketAddr {
         let text = String::from_value(value)?;
         text.parse().map_err(|_| {
             format!("{text:?} is not an address and port, such as 10.0.0.1:80 or [::1]:80")
+        })
+    }
+}
+
+impl FromValue for IpNet {
+    fn from_value(value: Value) -> Result<Self, String> {
+        let text = String::from_value(value)?;
+        let alone = || text.parse::<IpAddr>().map(IpNet::from);
+        text.parse().or_else(|_| alone()).map_err(|_| {
+            format!("{text:?} is not a range of addresses, such as 10.0.0.0/8 or fd00::/8")
         })
     }
 }

@@ -23,17 +23,18 @@ enum Source {
 
 impl Reply {
     pub(super) fn text(text: String) -> Self {
+        Self::bytes(text.into())
+    }
+
+    pub(super) fn bytes(bytes: Bytes) -> Self {
         Self {
-            source: Source::Text(Full::new(text.into())),
+            source: Source::Text(Full::new(bytes)),
             held: None,
         }
     }
 
     pub(super) fn empty() -> Self {
-        Self {
-            source: Source::Text(Full::default()),
-            held: None,
-        }
+        Self::bytes(Bytes::new())
     }
 
     pub(super) fn target(body: Incoming) -> Self {

@@ -2,7 +2,7 @@
 //! keeping shared caches from storing a response that sets one.
 
 use http::HeaderMap;
-use http::header::{CACHE_CONTROL, COOKIE, HeaderValue};
+use http::header::{CACHE_CONTROL, COOKIE, HeaderValue, SET_COOKIE};
 
 /// The values of every cookie called `name`, in the order they were sent.
 pub(super) fn values<'a>(headers: &'a HeaderMap, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
@@ -30,8 +30,14 @@ pub(super) fn hide(headers: &mut HeaderMap, name: &str) {
     }
 }
 
+/// Sets a cookie with a response, which no shared cache may store then.
+pub(super) fn set(headers: &mut HeaderMap, cookie: HeaderValue) {
+    headers.append(SET_COOKIE, cookie);
+    forbid_shared_caching(headers);
+}
+
 /// Sees to it that no shared cache stores the response.
-pub(super) fn forbid_shared_caching(headers: &mut HeaderMap) {
+fn forbid_shared_caching(headers: &mut HeaderMap) {
     let directives: Vec<Vec<u8>> = headers
         .get_all(CACHE_CONTROL)
         .iter()

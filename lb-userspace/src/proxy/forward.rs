@@ -15,6 +15,7 @@ use super::body::{Parcel, Reply, Sender};
 use super::connection::Peer;
 use super::fault::Fault;
 use super::headers;
+use super::route::Route;
 use super::session::Session;
 use crate::config::Limits;
 use crate::target::Target;
@@ -54,10 +55,11 @@ enum Failure {
 pub(super) async fn forward(
     proxy: &Proxy,
     peer: &Peer,
+    route: &Route,
     mut head: request::Parts,
     body: Incoming,
 ) -> Result<Response<Reply>, Fault> {
-    let mut session = Session::open(&proxy.route, &mut head.headers);
+    let mut session = Session::open(route, &mut head.headers);
     headers::strip_request(&mut head.headers);
     headers::forwarded(
         &mut head.headers,
@@ -72,7 +74,7 @@ pub(super) async fn forward(
     while let Some((target, parcel)) = session.target().zip(sender.parcel()) {
         match attempt(proxy, target, &head, parcel, &sender).await {
             Ok(response) => {
-                proxy.count_verdict(&session);
+                proxy.count_verdict(route, &session);
                 return Ok(finish(response, &session, target));
             }
             Err(Failure::Connect(this)) => {
@@ -85,7 +87,7 @@ pub(super) async fn forward(
             }
         }
     }
-    proxy.count_verdict(&session);
+    proxy.count_verdict(route, &session);
     Err(fault)
 }
 

@@ -1,8 +1,9 @@
 //! The proxy: one HTTP request from listener to target and back, and the
 //! tunnel that an upgraded one becomes.
 //!
-//! In travel order: `connection` (one client), `gate` (what may pass), `session`
-//! (which target), `forward` or `upgrade`, `tunnel` or `tls_tunnel`.
+//! In travel order: `connection` (one client), `gate` (what may pass), `rules` (what
+//! is done), `session` (which target), `forward` or `upgrade`, `tunnel` or
+//! `tls_tunnel`.
 #![deny(clippy::unwrap_used, clippy::indexing_slicing)]
 #![cfg_attr(
     test,
@@ -14,6 +15,7 @@
 
 mod body;
 mod client;
+mod condition;
 mod connection;
 mod cookie;
 mod fault;
@@ -24,9 +26,12 @@ mod handler;
 mod headers;
 mod pace;
 mod pump;
+mod redirect;
 mod route;
+mod rules;
 mod seal;
 mod session;
+mod split;
 mod stickiness;
 mod tls_pump;
 mod tls_tunnel;
@@ -43,9 +48,7 @@ use std::sync::Arc;
 
 pub(crate) use connection::serve;
 pub(crate) use forward::{TargetClient, target_client};
-pub(crate) use route::Route;
-pub(crate) use seal::Keyring;
-pub(crate) use stickiness::Stickiness;
+pub(crate) use rules::{Groups, Rules};
 
 use crate::config::{Limits, Listener};
 use crate::connections::Connections;
@@ -71,7 +74,7 @@ pub(crate) struct Proxy {
     pub(crate) listener: Listener,
     /// Hash of the listener's name.
     pub(crate) id: u64,
-    pub(crate) route: Route,
+    pub(crate) rules: Rules,
     /// `None`: clients speak HTTP in the clear.
     pub(crate) tls: Option<tls::Server>,
     pub(crate) shared: Arc<Shared>,

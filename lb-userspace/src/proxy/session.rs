@@ -3,7 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use http::HeaderMap;
-use http::header::{HeaderValue, SET_COOKIE};
+use http::header::HeaderValue;
 use http::response;
 
 use super::cookie;
@@ -73,8 +73,7 @@ impl<'a> Session<'a> {
             return;
         }
         if let Some(cookie) = self.cookie(target) {
-            response.headers.append(SET_COOKIE, cookie);
-            cookie::forbid_shared_caching(&mut response.headers);
+            cookie::set(&mut response.headers, cookie);
         }
     }
 
@@ -89,13 +88,15 @@ impl<'a> Session<'a> {
     }
 }
 
-fn now() -> u64 {
+/// Seconds since 1970.
+pub(super) fn now() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_secs())
 }
 
-fn nonce() -> Option<Nonce> {
+/// Randomness for one seal; `None` if the system has none.
+pub(super) fn nonce() -> Option<Nonce> {
     let mut nonce = Nonce::default();
     getrandom::fill(&mut nonce).ok()?;
     Some(nonce)

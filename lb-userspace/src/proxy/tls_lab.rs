@@ -10,9 +10,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::{Keyring, Proxy, Route, Shared, Stickiness, target_client};
+use super::{Groups, Proxy, Rules, Shared, target_client};
 use crate::config::{
-    self, ForwardedFor, Limits, Listener, Protocol, SameSite, Secret, TargetConfig, TargetGroup,
+    self, Action, Forward, ForwardedFor, Limits, Listener, Protocol, SameSite, Secret,
+    TargetConfig, TargetGroup, Weighted,
 };
 use crate::connections::Connections;
 use crate::dataplane::{Dataplane, Mode, Settings};
@@ -61,12 +62,18 @@ impl Lab {
         };
         let (connections, metrics) = (shared.connections.clone(), shared.metrics.clone());
         let certificates = Certificates::new(&[authority.pair(&["a.test"])]);
+        let listener = listener(idle_timeout);
         let proxy = Proxy {
-            listener: listener(idle_timeout),
             id: 1,
-            route: route(targets.local_addr().expect("an address")),
+            rules: Rules::new(
+                &listener,
+                &groups(targets.local_addr().expect("an address")),
+                &[],
+            )
+            .expect("rules"),
             tls: Some(tls::Server::new(Arc::new(certificates)).expect("a server")),
             shared: Arc::new(shared),
+            listener,
         };
         tokio::spawn(listen::accept(socket, Arc::new(proxy)));
         Self {
@@ -153,21 +160,28 @@ fn listener(idle_timeout: Duration) -> Listener {
         binds: Vec::new(),
         protocol: Protocol::Https,
         certificates: Vec::new(),
-        target_group: "chat".to_owned(),
+        rules: Vec::new(),
+        action: Action::Forward(Forward {
+            groups: vec![Weighted {
+                target_group: "chat".to_owned(),
+                weight: 1,
+            }],
+            stickiness: None,
+        }),
         idle_timeout,
         websocket_idle_timeout: idle_timeout,
         x_forwarded_for: ForwardedFor::Append,
     }
 }
 
-fn route(target: SocketAddr) -> Route {
+fn groups(target: SocketAddr) -> Groups {
     let secret = Secret::new(vec![1; 16]).expect("long enough");
     let stickiness = config::Stickiness {
         cookie: "LIMPET".to_owned(),
         same_site: SameSite::Lax,
         domain: String::new(),
         duration: Duration::from_secs(60),
-        secrets: Vec::new(),
+        secrets: vec![secret],
     };
     let group = TargetGroup {
         name: "chat".to_owned(),
@@ -177,11 +191,8 @@ fn route(target: SocketAddr) -> Route {
             weight: 1,
         }],
     };
-    let keys = Keyring::new(&[secret]);
-    Route {
-        group: Arc::new(Group::new(&group)),
-        stickiness: Some(Stickiness::new(&stickiness, Protocol::Https, keys)),
-    }
+    let group = Arc::new(Group::new(&group));
+    Groups::from([("chat".to_owned(), (group, Some(stickiness)))])
 }
 
 fn off() -> Settings {

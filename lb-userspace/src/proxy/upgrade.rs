@@ -23,6 +23,7 @@ use super::connection::Peer;
 use super::fault::Fault;
 use super::forward::connect_fault;
 use super::headers;
+use super::route::Route;
 use super::session::Session;
 use super::tunnel::Tunnel;
 use super::websocket::{self, Offer};
@@ -36,10 +37,11 @@ use crate::target::Target;
 pub(super) async fn upgrade(
     proxy: &Proxy,
     peer: &Peer,
+    route: &Route,
     mut head: request::Parts,
     offer: &Offer,
 ) -> Result<Response<Reply>, Fault> {
-    let mut session = Session::open(&proxy.route, &mut head.headers);
+    let mut session = Session::open(route, &mut head.headers);
     headers::strip_request(&mut head.headers);
     head.headers.remove(CONTENT_LENGTH);
     websocket::mark_upgrade(&mut head.headers);
@@ -51,8 +53,8 @@ pub(super) async fn upgrade(
         peer.local,
     )?;
     head.extensions.remove::<OnUpgrade>();
-    let connected = connect(proxy, peer, &mut session).await;
-    proxy.count_verdict(&session);
+    let connected = connect(proxy, peer, route, &mut session).await;
+    proxy.count_verdict(route, &session);
     let (target, stream, candidate) = connected?;
     let (response, leg) = ask(proxy, stream, head).await?;
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
@@ -61,7 +63,7 @@ pub(super) async fn upgrade(
     let (mut head, _) = response.into_parts();
     websocket::check_response(offer, &head)?;
     let parts = leg.finish().await?;
-    open(proxy, peer, target, parts, candidate);
+    open(proxy, peer, route, target, parts, candidate);
     head.version = Version::HTTP_11;
     head.extensions.remove::<OnUpgrade>();
     headers::strip_hop_by_hop(&mut head.headers);
@@ -75,11 +77,12 @@ pub(super) async fn upgrade(
 async fn connect<'a>(
     proxy: &Proxy,
     peer: &Peer,
+    route: &Route,
     session: &mut Session<'a>,
 ) -> Result<(&'a Target, TcpStream, Candidate), Fault> {
     let mut fault = Fault::NoTarget;
     while let Some(target) = session.target() {
-        match dial(proxy, peer, target).await {
+        match dial(proxy, peer, route, target).await {
             Ok((stream, candidate)) => {
                 // Frames are small and wait for nothing.
                 let _ = stream.set_nodelay(true);
@@ -95,7 +98,12 @@ async fn connect<'a>(
 }
 
 /// Opens a connection that may become a flow, if the client's could be its other leg.
-async fn dial(proxy: &Proxy, peer: &Peer, target: &Target) -> io::Result<(TcpStream, Candidate)> {
+async fn dial(
+    proxy: &Proxy,
+    peer: &Peer,
+    route: &Route,
+    target: &Target,
+) -> io::Result<(TcpStream, Candidate)> {
     let connect_timeout = proxy.shared.limits.connect_timeout;
     let dataplane = &proxy.shared.dataplane;
     match proxy.listener.protocol {
@@ -103,7 +111,7 @@ async fn dial(proxy: &Proxy, peer: &Peer, target: &Target) -> io::Result<(TcpStr
             let request = dataplane::Request {
                 owner: dataplane::Owner {
                     listener: id::flow_label(proxy.id),
-                    target_group: id::flow_label(proxy.route.group.id),
+                    target_group: id::flow_label(route.group.id),
                 },
                 client: peer.client,
                 local: peer.local,
@@ -190,6 +198,7 @@ fn refused(
 fn open(
     proxy: &Proxy,
     peer: &Peer,
+    route: &Route,
     target: &Target,
     parts: Parts<TokioIo<TcpStream>>,
     candidate: Candidate,
@@ -197,7 +206,7 @@ fn open(
     let listed = proxy.shared.connections.enter(Identity {
         id: candidate.id(),
         listener: proxy.listener.name.clone(),
-        target_group: proxy.route.group.name.clone(),
+        target_group: route.group.name.clone(),
         target: target.address,
         client: peer.client,
     });
