@@ -17,7 +17,7 @@ use crate::dataplane::{Dataplane, Event, FlowInfo};
 use crate::drain::{self, Drain, Drainer};
 use crate::metrics::Metrics;
 use crate::proxy::{Groups, Proxy, Rules, Shared, target_client};
-use crate::target::Group;
+use crate::target::{Group, Registry};
 use crate::tls::{self, Certificates, Rotation};
 use crate::{id, listen, names, state_dir};
 
@@ -33,7 +33,9 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         .context("the data plane")?;
     let (drainer, drain) = drain::channel();
     let shared = Arc::new(share(&config, &dataplane, drain)?);
-    let admin = Arc::new(administer(&config, &routes, &shared));
+    let registry = Arc::new(registry(&config, &routes));
+    tokio::spawn(registry.clone().run());
+    let admin = Arc::new(administer(&config, registry, &shared));
     let door = admin::bind(&config.admin.bind).context("admin.bind")?;
     tokio::spawn(admin::serve(door, admin.clone()));
     tokio::spawn(book_ended_flows(
@@ -109,17 +111,21 @@ fn share(config: &Config, dataplane: &Dataplane, drain: Drain) -> anyhow::Result
     })
 }
 
-fn administer(config: &Config, groups: &Groups, shared: &Shared) -> Admin {
-    let mut listed: Vec<Arc<Group>> = groups.values().map(|(group, _)| group.clone()).collect();
-    listed.sort_by(|a, b| a.name.cmp(&b.name));
+/// The groups with what was said of them through the admin API.
+fn registry(config: &Config, groups: &Groups) -> Registry {
+    let groups = groups.values().map(|(group, _)| group.clone()).collect();
+    Registry::open(config.state_dir.clone(), groups)
+}
+
+fn administer(config: &Config, registry: Arc<Registry>, shared: &Shared) -> Admin {
     Admin {
         token: config.admin.token.clone(),
         check_host: matches!(config.admin.bind, config::AdminBind::Tcp(at) if at.ip().is_loopback()),
         started: Instant::now(),
         ready: AtomicBool::new(false),
         listeners: config.listeners.clone(),
-        names: Arc::new(Names::new(&config.listeners, &listed)),
-        groups: listed,
+        names: Arc::new(Names::new(&config.listeners, registry.groups())),
+        registry,
         dataplane: shared.dataplane.clone(),
         connections: shared.connections.clone(),
         metrics: shared.metrics.clone(),

@@ -47,6 +47,8 @@ pub struct More {
     pub listener: String,
     /// For the target group `chat`, before its stickiness.
     pub target_group: String,
+    /// For its stickiness.
+    pub stickiness: String,
     /// Whole tables, at the end.
     pub tables: String,
 }
@@ -116,6 +118,7 @@ name = "chat"
 
 [target_group.stickiness]
 mode = "lb_cookie"
+{stickiness}
 
 {targets}
 {tables}"#,
@@ -123,6 +126,7 @@ mode = "lb_cookie"
             fastpath = self.more.fastpath,
             listener = self.more.listener,
             target_group = self.more.target_group,
+            stickiness = self.more.stickiness,
             tables = self.more.tables,
             state = directory.join("state").display(),
             mode = self.mode,

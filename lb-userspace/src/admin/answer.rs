@@ -31,17 +31,21 @@ pub(super) fn error(status: StatusCode, code: &str, message: &str) -> Response<F
     typed(status, "application/json", format!("{value}\n"))
 }
 
-/// 405: only reading is possible here.
-pub(super) fn wrong_method() -> Response<Full<Bytes>> {
-    let message = "only GET is possible here";
+/// 404.
+pub(super) fn not_found(message: &str) -> Response<Full<Bytes>> {
+    error(StatusCode::NOT_FOUND, "not_found", message)
+}
+
+/// 405: `allowed` is what is possible here.
+pub(super) fn wrong_method(allowed: &'static str) -> Response<Full<Bytes>> {
     let mut response = error(
         StatusCode::METHOD_NOT_ALLOWED,
         "method_not_allowed",
-        message,
+        &format!("only {allowed} is possible here"),
     );
     response
         .headers_mut()
-        .insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        .insert(ALLOW, HeaderValue::from_static(allowed));
     response
 }
 

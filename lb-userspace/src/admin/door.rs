@@ -21,7 +21,7 @@ use crate::listen;
 
 /// For a whole request head; operators' tools are quick.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
-/// A request has no body and few headers.
+/// A request has few headers, and a small body if any.
 const REQUEST_BYTES: usize = 16 * 1024;
 /// After descriptors have run out.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -72,8 +72,8 @@ pub(crate) async fn serve(door: Door, admin: Arc<Admin>) {
 fn start(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, admin: &Arc<Admin>) {
     let admin = admin.clone();
     let service = service_fn(move |request| {
-        let answer = admin.answer(&request);
-        async move { Ok::<_, Infallible>(answer) }
+        let admin = admin.clone();
+        async move { Ok::<_, Infallible>(admin.answer(request).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

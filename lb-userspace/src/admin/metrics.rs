@@ -39,8 +39,8 @@ impl Admin {
     fn read_target_connections(&self, gauges: &Gauges, rows: &[Row]) {
         let label = |row: &Row| (row.target_group.clone(), row.target.to_string());
         let mut targets = grouped(rows, label);
-        for group in &self.groups {
-            for target in group.targets() {
+        for group in self.registry.groups() {
+            for target in group.snapshot().targets() {
                 targets
                     .entry((group.name.clone(), target.label.clone()))
                     .or_default();

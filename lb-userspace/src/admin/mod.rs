@@ -1,9 +1,11 @@
-//! The admin API: what the daemon says of itself, in JSON.
+//! The admin API: what the daemon says of itself, and what it is told of targets,
+//! in JSON.
 //!
-//! Reading only. Doors: loopback, a unix socket, or a bearer token.
+//! Doors: loopback, a unix socket, or a bearer token.
 
 mod access;
 mod answer;
+mod change;
 mod connections;
 mod door;
 mod metrics;
@@ -28,7 +30,7 @@ use crate::config::{Listener, Secret};
 use crate::connections::Connections;
 use crate::dataplane::Dataplane;
 use crate::metrics::Metrics;
-use crate::target::Group;
+use crate::target::Registry;
 use answer::{error, json_answer, text_answer};
 
 /// What the API can see.
@@ -40,7 +42,7 @@ pub(crate) struct Admin {
     pub(crate) started: Instant,
     pub(crate) ready: AtomicBool,
     pub(crate) listeners: Vec<Listener>,
-    pub(crate) groups: Vec<Arc<Group>>,
+    pub(crate) registry: Arc<Registry>,
     pub(crate) names: Arc<Names>,
     pub(crate) dataplane: Dataplane,
     pub(crate) connections: Arc<Connections>,
@@ -48,7 +50,7 @@ pub(crate) struct Admin {
 }
 
 impl Admin {
-    fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
         let path = request.uri().path();
         if self.check_host && !access::host_is_local(request.headers()) {
             return error(StatusCode::FORBIDDEN, "host", "Host is not this host");
@@ -58,16 +60,17 @@ impl Admin {
         if !probe && !access::has_token(request.headers(), self.token.as_ref()) {
             return access::unauthorized();
         }
-        let Some(answer) = self.route(path, request) else {
-            return error(StatusCode::NOT_FOUND, "not_found", "there is nothing here");
-        };
-        answer
+        if let Some((group, address)) = self.target_of(path) {
+            return self.change_target(group, address, request).await;
+        }
+        let answer = self.route(path, &request);
+        answer.unwrap_or_else(|| answer::not_found("there is nothing here"))
     }
 
     fn route(&self, path: &str, request: &Request<Incoming>) -> Option<Response<Full<Bytes>>> {
         let get = |answer: &dyn Fn() -> Response<Full<Bytes>>| match *request.method() {
             Method::GET | Method::HEAD => answer(),
-            _ => answer::wrong_method(),
+            _ => answer::wrong_method("GET, HEAD"),
         };
         let query = request.uri().query().unwrap_or_default();
         Some(match path {
@@ -79,7 +82,7 @@ impl Admin {
             "/v1/connections" => get(&|| self.list_connections(query)),
             _ => {
                 let name = path.strip_prefix("/v1/target-groups/")?;
-                let group = self.groups.iter().find(|group| group.name == name)?;
+                let group = self.registry.find(name)?;
                 get(&|| json_answer(&self.target_group(group)))
             }
         })

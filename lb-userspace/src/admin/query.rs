@@ -135,7 +135,7 @@ fn in_range(network: IpAddr, bits: u32, address: IpAddr) -> bool {
 }
 
 /// Percent-decoding.
-fn decode(text: &str) -> Option<String> {
+pub(super) fn decode(text: &str) -> Option<String> {
     let mut bytes = Vec::new();
     let mut rest = text.as_bytes();
     while let Some((first, tail)) = rest.split_first() {

@@ -1,5 +1,7 @@
 //! `/v1/target-groups`: targets, their state, and who is connected to them.
 
+use std::net::SocketAddr;
+
 use serde_json::{Value, json};
 
 use super::Admin;
@@ -10,7 +12,8 @@ impl Admin {
     pub(super) fn target_groups(&self) -> Value {
         let rows = self.rows().unwrap_or_default();
         let groups: Vec<Value> = self
-            .groups
+            .registry
+            .groups()
             .iter()
             .map(|group| group_json(group, &rows))
             .collect();
@@ -28,6 +31,7 @@ fn group_json(group: &Group, rows: &[Row]) -> Value {
         .filter(|row| row.target_group == group.name)
         .collect();
     let targets: Vec<Value> = group
+        .snapshot()
         .targets()
         .iter()
         .map(|target| target_json(target, &of_group))
@@ -40,20 +44,31 @@ fn group_json(group: &Group, rows: &[Row]) -> Value {
     })
 }
 
+/// One target of a group, as the group's list shows it.
+pub(super) fn target(group: &Group, address: SocketAddr, rows: &[Row]) -> Option<Value> {
+    let snapshot = group.snapshot();
+    let target = snapshot
+        .targets()
+        .iter()
+        .find(|target| target.address == address)?;
+    let of_group: Vec<&Row> = rows
+        .iter()
+        .filter(|row| row.target_group == group.name)
+        .collect();
+    Some(target_json(target, &of_group))
+}
+
 fn target_json(target: &Target, rows: &[&Row]) -> Value {
     let of_target = rows
         .iter()
         .copied()
         .filter(|row| row.target == target.address);
-    let (state, reason) = match target.weight {
-        0 => ("unused", "its weight is 0"),
-        _ => ("healthy", "targets are not checked"),
-    };
     json!({
         "address": target.label,
-        "state": state,
-        "reason": reason,
+        "state": target.state().as_str(),
+        "reason": target.reason(),
         "weight": target.weight,
         "connections": by_path(of_target),
+        "drain_until": target.drain.map(|drain| drain.until),
     })
 }

@@ -6,9 +6,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use http::Request;
 use http::header::{AUTHORIZATION, HOST};
-use http_body_util::{BodyExt, Empty};
+use http::{Method, Request};
+use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -38,18 +38,28 @@ impl std::error::Error for Unreached {}
 
 /// GETs `path` and gives back the JSON of a good answer.
 pub(super) fn get(ask: &Ask, path: &str) -> anyhow::Result<Value> {
+    call(ask, Method::GET, path, None)
+}
+
+/// Calls `path`, with a body where there is one to say.
+pub(super) fn call(
+    ask: &Ask,
+    method: Method,
+    path: &str,
+    body: Option<&Value>,
+) -> anyhow::Result<Value> {
+    let request = request(ask, method, path, body)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     runtime.block_on(async {
-        tokio::time::timeout(TIMEOUT, fetch(ask, path))
+        tokio::time::timeout(TIMEOUT, fetch(ask, request))
             .await
             .unwrap_or_else(|_| Err(unreached(ask, io::ErrorKind::TimedOut.into())))
     })
 }
 
-async fn fetch(ask: &Ask, path: &str) -> anyhow::Result<Value> {
-    let request = request(ask, path)?;
+async fn fetch(ask: &Ask, request: Request<Full<Bytes>>) -> anyhow::Result<Value> {
     if let Some(socket) = ask.admin.strip_prefix("unix:") {
         let stream = UnixStream::connect(socket)
             .await
@@ -65,7 +75,7 @@ async fn fetch(ask: &Ask, path: &str) -> anyhow::Result<Value> {
 async fn exchange(
     ask: &Ask,
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    request: Request<Empty<Bytes>>,
+    request: Request<Full<Bytes>>,
 ) -> anyhow::Result<Value> {
     let broken = |error: hyper::Error| unreached(ask, io::Error::other(error));
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
@@ -91,17 +101,26 @@ async fn exchange(
     Ok(value)
 }
 
-fn request(ask: &Ask, path: &str) -> anyhow::Result<Request<Empty<Bytes>>> {
+fn request(
+    ask: &Ask,
+    method: Method,
+    path: &str,
+    body: Option<&Value>,
+) -> anyhow::Result<Request<Full<Bytes>>> {
     let host = if ask.admin.starts_with("unix:") {
         "localhost"
     } else {
         authority(ask)?
     };
-    let mut builder = Request::get(path).header(HOST, host);
+    let mut builder = Request::builder()
+        .method(method)
+        .uri(path)
+        .header(HOST, host);
     if let Some(file) = &ask.token_file {
         builder = builder.header(AUTHORIZATION, format!("Bearer {}", read_token(file)?));
     }
-    Ok(builder.body(Empty::new())?)
+    let body = body.map(Value::to_string).unwrap_or_default();
+    Ok(builder.body(Full::from(body))?)
 }
 
 fn authority(ask: &Ask) -> anyhow::Result<&str> {

@@ -2,6 +2,7 @@
 
 mod client;
 mod table;
+mod targets;
 mod verbs;
 
 use std::path::{Path, PathBuf};
@@ -42,6 +43,54 @@ enum Verb {
         /// Only those that this carries: xdp, tc or userspace.
         #[arg(long, value_name = "PATH")]
         path: Option<String>,
+        #[command(flatten)]
+        ask: Ask,
+    },
+    /// List targets, their state and why.
+    Targets(Ask),
+    /// Put a target into a group, now and after restarts.
+    Register {
+        #[command(flatten)]
+        target: targets::Named,
+        /// Its share of new sessions, relative to the others'; 0 for none.
+        #[arg(long, value_name = "N")]
+        weight: Option<u32>,
+        #[command(flatten)]
+        ask: Ask,
+    },
+    /// Take a target out of its group, after the deregistration delay.
+    Deregister {
+        #[command(flatten)]
+        target: targets::Named,
+        /// Return once it has left.
+        #[arg(long)]
+        wait: bool,
+        #[command(flatten)]
+        ask: Ask,
+    },
+    /// Send nobody new to a target.
+    Drain {
+        #[command(flatten)]
+        target: targets::Named,
+        /// Return once it has no upgraded connection any more.
+        #[arg(long)]
+        wait: bool,
+        #[command(flatten)]
+        ask: Ask,
+    },
+    /// Send new sessions to a drained target again.
+    Ready {
+        #[command(flatten)]
+        target: targets::Named,
+        #[command(flatten)]
+        ask: Ask,
+    },
+    /// Change a target's share of new sessions.
+    Weight {
+        #[command(flatten)]
+        target: targets::Named,
+        /// The weight, relative to the others'; 0 for none.
+        weight: u32,
         #[command(flatten)]
         ask: Ask,
     },
@@ -91,6 +140,20 @@ pub(crate) fn main() -> ExitCode {
         Verb::Connections { target, path, ask } => {
             verbs::connections(&ask, target.as_deref(), path.as_deref())
         }
+        Verb::Targets(ask) => targets::list(&ask),
+        Verb::Register {
+            target,
+            weight,
+            ask,
+        } => targets::register(&ask, &target, weight),
+        Verb::Deregister { target, wait, ask } => targets::deregister(&ask, &target, wait),
+        Verb::Drain { target, wait, ask } => targets::drain(&ask, &target, wait),
+        Verb::Ready { target, ask } => targets::ready(&ask, &target),
+        Verb::Weight {
+            target,
+            weight,
+            ask,
+        } => targets::weigh(&ask, &target, weight),
         Verb::Detach { config, force } => detach(config.as_deref(), force),
     };
     match done {

@@ -113,7 +113,7 @@ fn print_list(items: &Value, heading: &[&str], keys: &[&str]) {
     table::print(heading, &rows);
 }
 
-fn text(value: &Value) -> String {
+pub(super) fn text(value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),
         Value::String(text) => text.clone(),
@@ -133,8 +133,8 @@ fn seconds(value: &Value) -> String {
     }
 }
 
-/// Percent-encoding of everything that could mean something in a query.
-fn encode(value: &str) -> String {
+/// Percent-encoding of everything that could mean something in a query or a path.
+pub(super) fn encode(value: &str) -> String {
     let mut text = String::new();
     for byte in value.bytes() {
         match byte {

@@ -47,3 +47,7 @@ pub(super) const STICKINESS_MAX: Duration = Duration::from_secs(7 * 86_400);
 pub(super) const WEIGHT: u32 = 1;
 /// AWS's largest weight; keeps sums of weights far from overflow.
 pub(super) const WEIGHT_MAX: u32 = 999;
+/// ALB's deregistration delay.
+pub(super) const DEREGISTRATION_DELAY: Duration = Duration::from_secs(300);
+/// ALB's longest deregistration delay.
+pub(super) const DEREGISTRATION_DELAY_MAX: Duration = Duration::from_secs(3600);

@@ -34,7 +34,9 @@ pub(crate) use log::{Log, LogFormat};
 pub(crate) use pattern::{Case, Pattern};
 pub(crate) use rule::Condition;
 pub(crate) use secret::{MIN_SECRET, Secret};
-pub(crate) use target_group::{SameSite, Stickiness, TargetConfig, TargetGroup};
+pub(crate) use target_group::{
+    SameSite, Stickiness, TargetConfig, TargetGroup, check_target, check_weight,
+};
 
 use crate::dataplane::Settings;
 use reader::{Problem, Problems, Section};

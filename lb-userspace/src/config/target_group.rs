@@ -15,6 +15,8 @@ pub(crate) struct TargetGroup {
     pub(crate) name: String,
     /// `None`: every request is balanced anew.
     pub(crate) stickiness: Option<Stickiness>,
+    /// How long a deregistered or drained target keeps its sessions; whole seconds.
+    pub(crate) deregistration_delay: Duration,
     pub(crate) targets: Vec<TargetConfig>,
 }
 
@@ -26,6 +28,8 @@ pub(crate) struct Stickiness {
     /// Empty: the host that the client asked for.
     pub(crate) domain: String,
     pub(crate) duration: Duration,
+    /// `while_draining = "move"`: a draining target's clients go to others.
+    pub(crate) moves_while_draining: bool,
     /// First seals, all open; empty: the balancer's own, made once.
     pub(crate) secrets: Vec<Secret>,
 }
@@ -45,10 +49,20 @@ pub(crate) struct TargetConfig {
     pub(crate) weight: u32,
 }
 
+#[cfg(test)]
+impl TargetGroup {
+    /// As a file says that says nothing else.
+    pub(crate) fn with_defaults(name: &str) -> Self {
+        let text = format!("name = {name:?}").parse().expect("a table");
+        read(Section::root(text, Default::default()), &mut HashSet::new()).expect("a group")
+    }
+}
+
 pub(super) fn read(mut section: Section, names: &mut HashSet<String>) -> Option<TargetGroup> {
     let name = checked_name(&mut section, names);
     section.choice("protocol", &[("http", ())], ());
     section.choice("algorithm", &[("round_robin", ())], ());
+    let deregistration_delay = read_deregistration_delay(&mut section);
     let stickiness = read_stickiness(section.section("stickiness"));
     let mut addresses = HashSet::new();
     let targets = section
@@ -60,8 +74,20 @@ pub(super) fn read(mut section: Section, names: &mut HashSet<String>) -> Option<
     Some(TargetGroup {
         name: name?,
         stickiness,
+        deregistration_delay,
         targets,
     })
+}
+
+fn read_deregistration_delay(section: &mut Section) -> Duration {
+    let delay = section.or("deregistration_delay", defaults::DEREGISTRATION_DELAY);
+    if delay > defaults::DEREGISTRATION_DELAY_MAX || delay.subsec_nanos() != 0 {
+        section.problem(
+            "deregistration_delay",
+            "must be whole seconds between 0s and 1h",
+        );
+    }
+    delay
 }
 
 fn read_target(mut section: Section, taken: &mut HashSet<SocketAddr>) -> Option<TargetConfig> {
@@ -70,11 +96,8 @@ fn read_target(mut section: Section, taken: &mut HashSet<SocketAddr>) -> Option<
         check_address(&section, address, taken);
     }
     let weight = section.or("weight", defaults::WEIGHT);
-    if weight > defaults::WEIGHT_MAX {
-        section.problem(
-            "weight",
-            format!("must be between 0 and {}", defaults::WEIGHT_MAX),
-        );
+    if let Err(message) = check_weight(weight) {
+        section.problem("weight", message);
     }
     section.finish();
     Some(TargetConfig {
@@ -83,9 +106,25 @@ fn read_target(mut section: Section, taken: &mut HashSet<SocketAddr>) -> Option<
     })
 }
 
-fn check_address(section: &Section, address: SocketAddr, taken: &mut HashSet<SocketAddr>) {
+/// What a weight may be; the error is a sentence.
+pub(crate) fn check_weight(weight: u32) -> Result<(), String> {
+    if weight > defaults::WEIGHT_MAX {
+        return Err(format!("must be between 0 and {}", defaults::WEIGHT_MAX));
+    }
+    Ok(())
+}
+
+/// What a target's address may be; the error is a sentence.
+pub(crate) fn check_target(address: SocketAddr) -> Result<(), String> {
     if address.port() == 0 || address.ip().is_unspecified() || address.ip().is_multicast() {
-        section.problem("address", format!("{address} cannot be connected to"));
+        return Err(format!("{address} cannot be connected to"));
+    }
+    Ok(())
+}
+
+fn check_address(section: &Section, address: SocketAddr, taken: &mut HashSet<SocketAddr>) {
+    if let Err(message) = check_target(address) {
+        section.problem("address", message);
     }
     if !taken.insert(address) {
         section.problem("address", format!("{address} is in this group twice"));
@@ -104,6 +143,11 @@ fn read_stickiness(mut section: Section) -> Option<Stickiness> {
         same_site: section.choice("same_site", &same_sites, SameSite::Lax),
         domain: read_domain(&mut section),
         duration: read_duration(&mut section),
+        moves_while_draining: section.choice(
+            "while_draining",
+            &[("keep", false), ("move", true)],
+            false,
+        ),
         secrets: read_secrets(&mut section),
     };
     section.finish();

@@ -72,14 +72,14 @@ pub(super) async fn forward(
     let sender = Sender::new(body);
     let mut fault = Fault::NoTarget;
     while let Some((target, parcel)) = session.target().zip(sender.parcel()) {
-        match attempt(proxy, target, &head, parcel, &sender).await {
+        match attempt(proxy, &target, &head, parcel, &sender).await {
             Ok(response) => {
                 proxy.count_verdict(route, &session);
-                return Ok(finish(response, &session, target));
+                return Ok(finish(response, &session, &target));
             }
             Err(Failure::Connect(this)) => {
                 fault = this;
-                session.unreachable(target);
+                session.unreachable(&target);
             }
             Err(Failure::Final(this)) => {
                 fault = this;

@@ -1,5 +1,6 @@
 //! One request's way to a target: the sticky one if it can be had, else a turn.
 
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use http::HeaderMap;
@@ -9,8 +10,8 @@ use http::response;
 use super::cookie;
 use super::route::Route;
 use super::seal::{Nonce, Payload};
-use super::stickiness::Verdict;
-use crate::target::Target;
+use super::stickiness::{Stickiness, Verdict};
+use crate::target::{Snapshot, State, Target};
 
 /// Targets dialled for one request; each may take the whole connect timeout.
 const ATTEMPTS: usize = 3;
@@ -19,6 +20,8 @@ const ATTEMPTS: usize = 3;
 #[derive(Debug)]
 pub(super) struct Session<'a> {
     route: &'a Route,
+    /// The targets as they were when the request came.
+    targets: Arc<Snapshot>,
     verdict: Verdict,
     sticky: Option<u64>,
     tried: Vec<u64>,
@@ -27,16 +30,18 @@ pub(super) struct Session<'a> {
 impl<'a> Session<'a> {
     /// Reads the cookies and hides ours from whatever target is chosen.
     pub(super) fn open(route: &'a Route, headers: &mut HeaderMap) -> Self {
+        let targets = route.group.snapshot();
         let (mut verdict, mut sticky) = (Verdict::None, None);
         if let Some(stickiness) = &route.stickiness {
             (verdict, sticky) = stickiness.read(headers, route.group.id, now());
             stickiness.hide(headers);
         }
-        if sticky.is_some_and(|id| route.group.find(id).is_none()) {
+        if sticky.is_some_and(|id| !route.keeps(targets.find(id))) {
             (verdict, sticky) = (Verdict::Unused, None);
         }
         Self {
             route,
+            targets,
             verdict,
             sticky,
             tried: Vec::new(),
@@ -44,14 +49,15 @@ impl<'a> Session<'a> {
     }
 
     /// The target to try next; `None` when there is no other.
-    pub(super) fn target(&self) -> Option<&'a Target> {
+    pub(super) fn target(&self) -> Option<Arc<Target>> {
         if self.tried.len() >= ATTEMPTS {
             return None;
         }
-        match self.sticky {
-            Some(id) => self.route.group.find(id),
-            None => self.route.group.balance(&self.tried),
-        }
+        let target = match self.sticky {
+            Some(id) => self.targets.find(id),
+            None => self.targets.balance(&self.tried),
+        };
+        target.cloned()
     }
 
     /// The connection to `target` failed before a byte was sent.
@@ -85,6 +91,17 @@ impl<'a> Session<'a> {
             created: now(),
         };
         stickiness.issue(&payload, &nonce()?)
+    }
+}
+
+impl Route {
+    /// Whether the holder of a cookie stays with its target.
+    fn keeps(&self, target: Option<&Arc<Target>>) -> bool {
+        let moves = self
+            .stickiness
+            .as_ref()
+            .is_some_and(Stickiness::moves_while_draining);
+        target.is_some_and(|target| target.state() != State::Draining || !moves)
     }
 }
 

@@ -66,6 +66,7 @@ impl Split {
             same_site: SameSite::Lax,
             domain: String::new(),
             duration,
+            moves_while_draining: false,
             secrets: Vec::new(),
         };
         let stickiness = Stickiness::new(&config, protocol, Keyring::new(secrets));
@@ -124,13 +125,8 @@ mod tests {
     use crate::target::Group;
 
     fn route(name: &str) -> Arc<Route> {
-        let group = config::TargetGroup {
-            name: name.to_owned(),
-            stickiness: None,
-            targets: Vec::new(),
-        };
         Arc::new(Route {
-            group: Arc::new(Group::new(&group)),
+            group: Arc::new(Group::new(&config::TargetGroup::with_defaults(name))),
             stickiness: None,
         })
     }

@@ -24,7 +24,7 @@ pub(crate) enum Verdict {
     Expired,
     /// Its target could not be connected to.
     Down,
-    /// Its target is not registered any more.
+    /// Its target is not registered any more, or drains and gives up its clients.
     Unused,
 }
 
@@ -47,6 +47,7 @@ pub(crate) struct Stickiness {
     name: String,
     attributes: String,
     duration: u64,
+    moves_while_draining: bool,
     keys: Keyring,
 }
 
@@ -57,8 +58,14 @@ impl Stickiness {
             name: config.cookie.clone(),
             attributes: attributes(config, protocol),
             duration: config.duration.as_secs(),
+            moves_while_draining: config.moves_while_draining,
             keys,
         }
+    }
+
+    /// Whether the holders of a draining target's cookies are balanced anew.
+    pub(crate) fn moves_while_draining(&self) -> bool {
+        self.moves_while_draining
     }
 
     /// What the request's cookies say: the first that opens wins.
@@ -143,6 +150,7 @@ mod tests {
             same_site,
             domain: String::new(),
             duration: Duration::from_secs(60),
+            moves_while_draining: false,
             secrets: Vec::new(),
         };
         Stickiness::new(&config, protocol, Keyring::new(&secrets))

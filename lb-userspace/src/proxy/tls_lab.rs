@@ -181,15 +181,15 @@ fn groups(target: SocketAddr) -> Groups {
         same_site: SameSite::Lax,
         domain: String::new(),
         duration: Duration::from_secs(60),
+        moves_while_draining: false,
         secrets: vec![secret],
     };
     let group = TargetGroup {
-        name: "chat".to_owned(),
-        stickiness: None,
         targets: vec![TargetConfig {
             address: target,
             weight: 1,
         }],
+        ..TargetGroup::with_defaults("chat")
     };
     let group = Arc::new(Group::new(&group));
     Groups::from([("chat".to_owned(), (group, Some(stickiness)))])

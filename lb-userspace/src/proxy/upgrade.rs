@@ -5,6 +5,7 @@
 //! the target through the tunnel, or is read as the next request.
 
 use std::io;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::CONTENT_LENGTH;
@@ -58,31 +59,31 @@ pub(super) async fn upgrade(
     let (target, stream, candidate) = connected?;
     let (response, leg) = ask(proxy, stream, head).await?;
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-        return Ok(refused(response, leg, candidate, &session, target));
+        return Ok(refused(response, leg, candidate, &session, &target));
     }
     let (mut head, _) = response.into_parts();
     websocket::check_response(offer, &head)?;
     let parts = leg.finish().await?;
-    open(proxy, peer, route, target, parts, candidate);
+    open(proxy, peer, route, &target, parts, candidate);
     head.version = Version::HTTP_11;
     head.extensions.remove::<OnUpgrade>();
     headers::strip_hop_by_hop(&mut head.headers);
     head.headers.remove(CONTENT_LENGTH);
     websocket::mark_upgrade(&mut head.headers);
-    session.mark(target, &mut head);
+    session.mark(&target, &mut head);
     Ok(Response::from_parts(head, Reply::empty()))
 }
 
 /// Dials targets until one accepts.
-async fn connect<'a>(
+async fn connect(
     proxy: &Proxy,
     peer: &Peer,
     route: &Route,
-    session: &mut Session<'a>,
-) -> Result<(&'a Target, TcpStream, Candidate), Fault> {
+    session: &mut Session<'_>,
+) -> Result<(Arc<Target>, TcpStream, Candidate), Fault> {
     let mut fault = Fault::NoTarget;
     while let Some(target) = session.target() {
-        match dial(proxy, peer, route, target).await {
+        match dial(proxy, peer, route, &target).await {
             Ok((stream, candidate)) => {
                 // Frames are small and wait for nothing.
                 let _ = stream.set_nodelay(true);
@@ -90,7 +91,7 @@ async fn connect<'a>(
             }
             Err(error) => {
                 fault = connect_fault(Some(&error));
-                session.unreachable(target);
+                session.unreachable(&target);
             }
         }
     }

@@ -1,0 +1,218 @@
+//! All target groups, and the changes that the admin API makes to them. A change
+//! is written to `state_dir` first: what was answered with success survives.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use thiserror::Error;
+use tokio::sync::Notify;
+use tracing::{error, info};
+
+use super::group::Group;
+use super::member::Drain;
+use super::said::Said;
+use crate::state_dir;
+
+/// What was said through the API, in `state_dir`.
+const FILE: &str = "targets.json";
+
+/// The groups, by name.
+#[derive(Debug)]
+pub(crate) struct Registry {
+    groups: Vec<Arc<Group>>,
+    state_dir: PathBuf,
+    said: Mutex<Said>,
+    /// Rings when a deadline may have come nearer.
+    changed: Notify,
+}
+
+/// What is asked for a target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// It shall be in the group and get requests; a weight that is not said stays.
+    Register { weight: Option<u32> },
+    /// It shall leave the group once the deregistration delay is over.
+    Deregister,
+    /// What is `None` stays.
+    Adjust {
+        draining: Option<bool>,
+        weight: Option<u32>,
+    },
+}
+
+/// Why a change was not made.
+#[derive(Debug, Error)]
+pub(crate) enum Refused {
+    #[error("{0} is not a target of this group")]
+    Unknown(SocketAddr),
+    #[error("the change could not be kept in {}: {error}", file.display())]
+    NotKept {
+        file: PathBuf,
+        error: std::io::Error,
+    },
+}
+
+impl Registry {
+    /// The groups with what was said of them before. A damaged file is set aside.
+    pub(crate) fn open(state_dir: PathBuf, mut groups: Vec<Arc<Group>>) -> Self {
+        groups.sort_by(|a, b| a.name.cmp(&b.name));
+        let said = read(&state_dir);
+        let registry = Self {
+            groups,
+            state_dir,
+            said: Mutex::new(said),
+            changed: Notify::new(),
+        };
+        registry.settle(unix_now());
+        registry
+    }
+
+    pub(crate) fn groups(&self) -> &[Arc<Group>] {
+        &self.groups
+    }
+
+    /// The group of this name.
+    pub(crate) fn find(&self, name: &str) -> Option<&Arc<Group>> {
+        self.groups.iter().find(|group| group.name == name)
+    }
+
+    /// Keeps a change and makes it. Waits for the disk.
+    pub(crate) fn change(
+        &self,
+        group: &Group,
+        address: SocketAddr,
+        change: Change,
+    ) -> Result<(), Refused> {
+        self.change_at(group, address, change, unix_now())
+    }
+
+    fn change_at(
+        &self,
+        group: &Group,
+        address: SocketAddr,
+        change: Change,
+        now: u64,
+    ) -> Result<(), Refused> {
+        let mut said = self.lock();
+        let file = &group.config.targets;
+        let there = said.merge(&group.name, file, now);
+        let registering = matches!(change, Change::Register { .. });
+        if !registering && !there.iter().any(|one| one.address == address) {
+            return Err(Refused::Unknown(address));
+        }
+        let mut next = said.clone();
+        next.forget_gone(&group.name, file, now);
+        let until = now.saturating_add(group.config.deregistration_delay.as_secs());
+        apply(&mut next, group, address, change, until);
+        self.keep(&next)?;
+        group.reconcile(&next.merge(&group.name, file, now));
+        *said = next;
+        self.changed.notify_one();
+        info!(target_group = group.name, target = %address, ?change, "told by the admin API");
+        Ok(())
+    }
+
+    /// Lets targets leave whose deadline has come; never returns.
+    pub(crate) async fn run(self: Arc<Self>) {
+        loop {
+            let wait = self.settle(unix_now());
+            tokio::select! {
+                () = self.changed.notified() => {}
+                () = sleep(wait) => {}
+            }
+        }
+    }
+
+    /// Makes every group what it should be now; answers how long that holds.
+    fn settle(&self, now: u64) -> Option<Duration> {
+        let said = self.lock();
+        let mut next = None;
+        for group in &self.groups {
+            let wanted = said.merge(&group.name, &group.config.targets, now);
+            group.reconcile(&wanted);
+            let leaving = wanted.iter().filter_map(|one| one.drain);
+            let first = leaving.filter(|drain| drain.leave).map(|drain| drain.until);
+            next = next.into_iter().chain(first).min();
+        }
+        next.map(|until: u64| Duration::from_secs(until.saturating_sub(now).max(1)))
+    }
+
+    fn keep(&self, said: &Said) -> Result<(), Refused> {
+        let bytes = said.to_bytes().map_err(std::io::Error::other);
+        bytes
+            .and_then(|bytes| state_dir::replace(&self.state_dir, FILE, &bytes))
+            .map_err(|error| Refused::NotKept {
+                file: self.state_dir.join(FILE),
+                error,
+            })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Said> {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn apply(said: &mut Said, group: &Group, address: SocketAddr, change: Change, until: u64) {
+    let entry = said.entry(&group.name, address);
+    match change {
+        Change::Register { weight } => {
+            entry.registered = true;
+            entry.weight = weight.or(entry.weight);
+            entry.drain = None;
+        }
+        Change::Deregister => {
+            // Told twice, the first deadline holds.
+            let until = entry.drain.map_or(until, |drain| drain.until.min(until));
+            entry.drain = Some(Drain { until, leave: true });
+        }
+        Change::Adjust { draining, weight } => {
+            entry.weight = weight.or(entry.weight);
+            let leave = false;
+            match draining {
+                Some(true) => entry.drain = entry.drain.or(Some(Drain { until, leave })),
+                Some(false) => entry.drain = None,
+                None => {}
+            }
+        }
+    }
+}
+
+fn read(state_dir: &std::path::Path) -> Said {
+    let file = state_dir.join(FILE);
+    let damage = match std::fs::read(&file) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Said::default(),
+        Err(error) => error.to_string(),
+        Ok(bytes) => match Said::parse(&bytes) {
+            Ok(said) => return said,
+            Err(damage) => damage,
+        },
+    };
+    let aside = match state_dir::set_aside(&file) {
+        Ok(aside) => format!("set aside as {}", aside.display()),
+        Err(error) => format!("and cannot be set aside: {error}"),
+    };
+    error!(
+        file = %file.display(), damage, aside,
+        "what was said through the admin API is lost; the file's targets are used"
+    );
+    Said::default()
+}
+
+async fn sleep(wait: Option<Duration>) {
+    match wait {
+        Some(wait) => tokio::time::sleep(wait).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn unix_now() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
+}
+
+#[cfg(test)]
+#[path = "registry_tests.rs"]
+mod tests;

@@ -1,0 +1,58 @@
+//! The targets of a group at one moment: who is there, and who gets new sessions.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::member::{State, Target};
+use crate::balance::RoundRobin;
+
+/// Never changed: a change of the group is another snapshot.
+#[derive(Debug)]
+pub(crate) struct Snapshot {
+    targets: Vec<Arc<Target>>,
+    by_id: HashMap<u64, Arc<Target>>,
+    /// Those that new sessions are spread over.
+    open: Vec<Arc<Target>>,
+    balance: RoundRobin,
+}
+
+impl Snapshot {
+    pub(super) fn new(targets: Vec<Arc<Target>>) -> Self {
+        let by_id = targets
+            .iter()
+            .map(|target| (target.id, target.clone()))
+            .collect();
+        let open: Vec<Arc<Target>> = targets
+            .iter()
+            .filter(|target| target.state() == State::Healthy)
+            .cloned()
+            .collect();
+        let balance = RoundRobin::new(open.iter().map(|target| target.weight).collect());
+        Self {
+            targets,
+            by_id,
+            open,
+            balance,
+        }
+    }
+
+    /// The target with this id, if it is registered.
+    pub(crate) fn find(&self, id: u64) -> Option<&Arc<Target>> {
+        self.by_id.get(&id)
+    }
+
+    /// The target whose turn it is, leaving out those in `tried`.
+    pub(crate) fn balance(&self, tried: &[u64]) -> Option<&Arc<Target>> {
+        let untried = |index: usize| {
+            self.open
+                .get(index)
+                .is_some_and(|target| !tried.contains(&target.id))
+        };
+        self.open.get(self.balance.next(untried)?)
+    }
+
+    /// All of them, in the order of the file, then of their addresses.
+    pub(crate) fn targets(&self) -> &[Arc<Target>] {
+        &self.targets
+    }
+}

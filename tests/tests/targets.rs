@@ -1,0 +1,223 @@
+//! Proves that targets can be changed while the daemon runs: registered, weighed,
+//! drained and deregistered, by the API and by the command line, and that a restart
+//! forgets nothing of it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::process::Output;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use lb_tests::client::{ask, who};
+use lb_tests::daemon::{Config, limpet};
+use lb_tests::lab::Lab;
+use lb_tests::scene::Scene;
+use lb_tests::until::{until, when};
+use serde_json::Value;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Two of the three targets are in the file.
+fn two(lab: &Lab, delay: &str) -> Config {
+    let mut config = Config::new(lab, "auto");
+    config.targets.pop();
+    config.more.target_group = format!("deregistration_delay = \"{delay}\"");
+    config
+}
+
+/// Runs a verb and expects it to succeed.
+fn tell(lab: &Lab, arguments: &[&str]) -> Result<String> {
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = limpet(lab, arguments)?;
+    ensure!(
+        status.success(),
+        "{arguments:?}: {status} {}",
+        String::from_utf8_lossy(&stderr)
+    );
+    Ok(String::from_utf8(stdout)?)
+}
+
+/// State by address, as the API tells it.
+async fn states(scene: &Scene<'_>) -> Result<BTreeMap<String, String>> {
+    let answer = scene.daemon.admin.get("/v1/target-groups/chat").await?;
+    let group: Value = serde_json::from_str(&answer.body)?;
+    let targets = group["targets"].as_array().context("no targets")?;
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    Ok(targets
+        .iter()
+        .map(|target| (text(&target["address"]), text(&target["state"])))
+        .collect())
+}
+
+/// Who answers 12 requests without a cookie.
+async fn spread(scene: &Scene<'_>) -> Result<BTreeMap<String, usize>> {
+    let mut counts = BTreeMap::new();
+    for _ in 0..12 {
+        let answer = scene.client.get("/", None).await?;
+        ensure!(answer.status == 200, "{answer:?}");
+        *counts.entry(answer.body).or_default() += 1;
+    }
+    Ok(counts)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_api_was_told_holds_after_kill_9() -> Result<()> {
+    let lab = Lab::new()?;
+    let mut scene = Scene::set(&lab, &two(&lab, "300s")).await?;
+    let [one, two, three] = [1, 2, 3].map(|number| lab.target(number).to_string());
+    tell(&lab, &["register", "chat", &three, "--weight", "2"])?;
+    tell(&lab, &["weight", "chat", &two, "0"])?;
+    tell(&lab, &["drain", "chat", &one])?;
+    for _ in 0..2 {
+        let states = states(&scene).await?;
+        ensure!(states.len() == 3, "{states:?}");
+        ensure!(states[&one] == "draining", "{states:?}");
+        ensure!(states[&two] == "unused", "{states:?}");
+        let counts = spread(&scene).await?;
+        ensure!(
+            counts == BTreeMap::from([("target-3".into(), 12)]),
+            "{counts:?}"
+        );
+        scene.daemon.kill9()?;
+        scene.daemon.restart().await?;
+    }
+    tell(&lab, &["ready", "chat", &one])?;
+    tell(&lab, &["weight", "chat", &two, "1"])?;
+    let counts = spread(&scene).await?;
+    let expected = [("target-1", 3), ("target-2", 3), ("target-3", 6)];
+    let expected = expected.map(|(name, count)| (name.to_owned(), count));
+    ensure!(counts == BTreeMap::from(expected), "{counts:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_draining_target_keeps_its_clients_and_gets_no_others() -> Result<()> {
+    let lab = Lab::new()?;
+    let scene = Scene::set(&lab, &two(&lab, "300s")).await?;
+    let first = scene.client.get("/", None).await?;
+    let cookie = first.cookie().context("no cookie")?;
+    let (mut socket, _) = scene.client.web_socket("/ws", Some(&cookie)).await?;
+    scene.settled(1).await?;
+    let number = first.body.trim_start_matches("target-").parse()?;
+    let address = lab.target(number).to_string();
+    tell(&lab, &["drain", "chat", &address])?;
+    let counts = spread(&scene).await?;
+    ensure!(!counts.contains_key(&first.body), "{counts:?}");
+    let again = scene.client.get("/", Some(&cookie)).await?;
+    ensure!(again.body == first.body, "moved to {}", again.body);
+    ensure!(who(&mut socket).await? == first.body, "another target");
+    let listed = tell(&lab, &["targets"])?;
+    let line = listed.lines().find(|line| line.contains(&address));
+    let line = line.with_context(|| listed.clone())?;
+    ensure!(line.contains("draining") && line.contains(" 1 "), "{line}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cookie_holders_can_be_moved_while_draining() -> Result<()> {
+    let lab = Lab::new()?;
+    let mut config = two(&lab, "300s");
+    config.more.stickiness = "while_draining = \"move\"".to_owned();
+    let scene = Scene::set(&lab, &config).await?;
+    let first = scene.client.get("/", None).await?;
+    let cookie = first.cookie().context("no cookie")?;
+    let number = first.body.trim_start_matches("target-").parse()?;
+    tell(&lab, &["drain", "chat", &lab.target(number).to_string()])?;
+    let moved = scene.client.get("/", Some(&cookie)).await?;
+    ensure!(moved.body != first.body, "still on {}", moved.body);
+    let fresh = moved.cookie().context("no fresh cookie")?;
+    // Once moved, moved: the old target's return changes nothing.
+    tell(&lab, &["ready", "chat", &lab.target(number).to_string()])?;
+    for _ in 0..6 {
+        let answer = scene.client.get("/", Some(&fresh)).await?;
+        ensure!(answer.body == moved.body, "back on {}", answer.body);
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deregistered_target_leaves() -> Result<()> {
+    let lab = Lab::new()?;
+    let scene = Scene::set(&lab, &two(&lab, "1s")).await?;
+    let (mut socket, _) = scene.client.web_socket("/ws", None).await?;
+    ask(&mut socket, "hello").await?;
+    let address = lab.target(1).to_string();
+    tell(&lab, &["deregister", "chat", &address, "--wait"])?;
+    until("it has left", PATIENCE, async || {
+        let states = states(&scene).await?;
+        when(!states.contains_key(&address), || format!("{states:?}"))
+    })
+    .await?;
+    let counts = spread(&scene).await?;
+    ensure!(
+        counts == BTreeMap::from([("target-2".into(), 12)]),
+        "{counts:?}"
+    );
+    let unknown = limpet(&lab, &["ready", "chat", &address])?;
+    ensure!(unknown.status.code() == Some(1), "{unknown:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_state_file_is_set_aside_and_said() -> Result<()> {
+    let lab = Lab::new()?;
+    let mut scene = Scene::set(&lab, &two(&lab, "300s")).await?;
+    tell(&lab, &["register", "chat", &lab.target(3).to_string()])?;
+    let file = lab.run().directory().join("state/targets.json");
+    let whole = fs::read(&file)?;
+    scene.daemon.kill9()?;
+    fs::write(&file, &whole[..whole.len() / 2])?;
+    scene.daemon.restart().await?;
+    ensure!(states(&scene).await?.len() == 2, "half a file was believed");
+    ensure!(
+        scene.daemon.log().contains("targets.json.damaged-1"),
+        "nothing was said of the damaged file"
+    );
+    let aside = lab.run().directory().join("state/targets.json.damaged-1");
+    ensure!(
+        fs::read(aside)? == whole[..whole.len() / 2],
+        "not kept as it was"
+    );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_orders_change_nothing_and_say_why() -> Result<()> {
+    let lab = Lab::new()?;
+    let scene = Scene::set(&lab, &two(&lab, "300s")).await?;
+    let before = states(&scene).await?;
+    let three = lab.target(3).to_string();
+    for (arguments, status, word) in [
+        (["drain", "chat", &three].as_slice(), 1, "not a target"),
+        (&["ready", "nobody", &three], 1, "nothing here"),
+        (
+            &["register", "chat", "0.0.0.0:80"],
+            1,
+            "cannot be connected",
+        ),
+        (
+            &["weight", "chat", &lab.target(1).to_string(), "1000"],
+            1,
+            "999",
+        ),
+        (&["register", "chat", "somewhere"], 2, "somewhere"),
+        (
+            &["drain", "chat", &three, "--admin", "http://127.0.0.1:1"],
+            3,
+            "reached",
+        ),
+    ] {
+        let done = limpet(&lab, arguments)?;
+        let said = String::from_utf8_lossy(&done.stderr);
+        ensure!(
+            done.status.code() == Some(status),
+            "{arguments:?}: {done:?}"
+        );
+        ensure!(said.contains(word), "{arguments:?}: {said}");
+    }
+    ensure!(states(&scene).await? == before, "something changed");
+    Ok(())
+}
