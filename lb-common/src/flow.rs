@@ -131,7 +131,8 @@ impl FlowKey {
     }
 }
 
-/// Constants of a committed flow; written once, before the commit.
+/// Constants of a committed flow; written once, before the commit. Until then
+/// `seq[0]` has what the SYN to the target may ask for ([`crate::syn::Limits`]).
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Shifts {

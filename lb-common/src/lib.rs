@@ -14,9 +14,10 @@ pub mod outcome;
 pub mod packet;
 pub mod rewrite;
 pub mod seq;
+pub mod syn;
 pub mod track;
 pub mod word;
 
 /// Version of the layout of everything pinned; the pin directory carries it.
 /// Raise it with any change to [`flow`], [`event`] or a map's shape.
-pub const LAYOUT: u32 = 1;
+pub const LAYOUT: u32 = 2;

@@ -7,6 +7,7 @@
 use crate::checksum::Diff;
 use crate::packet::{Packet, ROOM, Segment, TCP};
 use crate::rewrite::Translation;
+use crate::syn::Limits;
 
 /// The shape nearly every segment has: NOP, NOP, timestamps (RFC 7323 appendix A).
 pub const TIMESTAMPS_ALONE: [u8; 4] = [NOP, NOP, TIMESTAMPS, 10];
@@ -16,8 +17,12 @@ pub const MAX: u32 = 40;
 const END: u8 = 0;
 const NOP: u8 = 1;
 const NOPS: u32 = 0x0101_0101;
+const MSS: u8 = 2;
+const SACK_PERMITTED: u8 = 4;
 const SACK: u8 = 5;
 const TIMESTAMPS: u8 = 8;
+/// More than any MSS.
+const NO_CAP: u32 = 0xffff;
 /// Edges in the longest SACK option.
 const EDGES: usize = 8;
 
@@ -33,8 +38,10 @@ pub struct Options {
     tsval: u32,
     tsecr: u32,
     edges: u32,
-    /// 1: SACK becomes NOPs.
-    blank_sack: u32,
+    /// Options that become NOPs: bit n is kind n.
+    blanks: u32,
+    /// Cap of an announced MSS.
+    mss: u32,
     /// Folded change of the checksum so far.
     change: u32,
     /// 1: an option overruns the header.
@@ -68,7 +75,8 @@ impl Options {
         tsval: 0,
         tsecr: 0,
         edges: 0,
-        blank_sack: 0,
+        blanks: 0,
+        mss: NO_CAP,
         change: 0,
         malformed: 0,
         stamp: 0,
@@ -88,23 +96,30 @@ impl Options {
         self.tsval = translation.tsval;
         self.tsecr = translation.tsecr;
         self.edges = translation.ack;
-        self.blank_sack = translation.blank_sack as u32;
-        packet.walk(self);
-        if self.malformed != 0 {
-            return None;
-        }
-        self.store(packet, segment)?;
-        Some(self.changed())
+        self.blanks = (translation.blank_sack as u32) << SACK;
+        self.apply(packet, segment)
+    }
+
+    /// Takes out of a SYN what `limits` do not let it ask for; returns the change of
+    /// the checksum. `None`: it has no options, or one overruns the header.
+    #[inline(always)]
+    pub fn limit<P: Packet>(
+        &mut self,
+        packet: &mut P,
+        segment: &Segment,
+        limits: &Limits,
+    ) -> Option<Diff> {
+        self.load(packet, segment)?;
+        self.blanks =
+            (!limits.timestamps as u32) << TIMESTAMPS | (!limits.sack as u32) << SACK_PERMITTED;
+        self.mss = limits.mss as u32;
+        self.apply(packet, segment)
     }
 
     /// The TSval, if there is one.
     #[inline(always)]
     pub fn timestamp<P: Packet>(&mut self, packet: &P, segment: &Segment) -> Option<u32> {
         self.load(packet, segment)?;
-        self.tsval = 0;
-        self.tsecr = 0;
-        self.edges = 0;
-        self.blank_sack = 0;
         packet.walk(self);
         (self.stamped == 1).then_some(self.stamp)
     }
@@ -145,27 +160,45 @@ impl Options {
             self.malformed = 1;
             return Step::Done;
         }
-        if kind == TIMESTAMPS && length == 10 {
+        if kind < 32 && self.blanks >> kind & 1 != 0 && length % 4 == 2 {
+            self.blank_option(length as usize);
+        } else if kind == TIMESTAMPS && length == 10 {
             self.stamp = self.long(2);
             self.stamped = 1;
             self.shift(2, self.tsval);
             self.shift(6, self.tsecr);
-        } else if kind == SACK && self.blank_sack != 0 {
-            self.blank_option(length as usize);
         } else if kind == SACK {
             self.shift_edges(length as usize);
+        } else if kind == MSS && length == 4 {
+            self.cap_mss();
         }
         self.cursor += length;
         Step::More
     }
 
-    /// Copies a segment's options out of the packet; `None` if it has none or ends
-    /// before them.
+    /// Walks what was loaded and writes it back; returns the change of the checksum.
+    #[inline(always)]
+    fn apply<P: Packet>(&mut self, packet: &mut P, segment: &Segment) -> Option<Diff> {
+        packet.walk(self);
+        if self.malformed != 0 {
+            return None;
+        }
+        self.store(packet, segment)?;
+        Some(self.changed())
+    }
+
+    /// Copies a segment's options out of the packet, to be left as they are; `None`
+    /// if it has none or ends before them.
     #[inline(always)]
     fn load<P: Packet>(&mut self, packet: &P, segment: &Segment) -> Option<()> {
         let size = segment.header().saturating_sub(TCP);
         self.size = size as u32;
         self.cursor = 0;
+        self.tsval = 0;
+        self.tsecr = 0;
+        self.edges = 0;
+        self.blanks = 0;
+        self.mss = NO_CAP;
         self.change = 0;
         self.malformed = 0;
         self.stamped = 0;
@@ -194,7 +227,17 @@ impl Options {
         }
     }
 
-    /// Turns the whole SACK option into NOPs.
+    /// Lowers an announced MSS (RFC 9293 section 3.7.1) to the cap.
+    #[inline(always)]
+    fn cap_mss(&mut self) {
+        let (kind_and_length, mss) = (self.long(0) & 0xffff_0000, self.long(0) & 0xffff);
+        self.replace(
+            0,
+            kind_and_length | if mss < self.mss { mss } else { self.mss },
+        );
+    }
+
+    /// Turns a whole option of 2 + 4n bytes into NOPs.
     #[inline(always)]
     fn blank_option(&mut self, length: usize) {
         for edge in 0..EDGES {

@@ -28,11 +28,13 @@ pub enum Outcome {
     Ended,
     /// A reset of the host's own stack about a live flow, dropped.
     Guarded,
+    /// The balancer's own SYN to a target, made to ask for what the client's leg has.
+    Matched,
 }
 
 impl Outcome {
     /// All, in the order of their numbers.
-    pub const ALL: [Outcome; 12] = [
+    pub const ALL: [Outcome; 13] = [
         Outcome::Other,
         Outcome::NoFlow,
         Outcome::Observed,
@@ -45,6 +47,7 @@ impl Outcome {
         Outcome::Expired,
         Outcome::Ended,
         Outcome::Guarded,
+        Outcome::Matched,
     ];
 
     /// The metric's label.
@@ -62,6 +65,7 @@ impl Outcome {
             Outcome::Expired => "expired",
             Outcome::Ended => "ended",
             Outcome::Guarded => "guarded",
+            Outcome::Matched => "matched",
         }
     }
 }

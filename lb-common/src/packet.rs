@@ -43,6 +43,10 @@ pub mod flags {
     pub const RST: u8 = 0x04;
     /// The acknowledgment field means something.
     pub const ACK: u8 = 0x10;
+    /// Congestion was experienced; in a SYN, an offer of ECN (RFC 3168).
+    pub const ECE: u8 = 0x40;
+    /// The sender slows down; in a SYN, an offer of ECN.
+    pub const CWR: u8 = 0x80;
 }
 
 const ETHERTYPE_V4: u16 = 0x0800;

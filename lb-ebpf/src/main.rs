@@ -15,8 +15,8 @@
 mod atomic;
 mod control;
 mod decide;
+mod egress;
 mod forward;
-mod guard;
 mod lookup;
 mod maps;
 mod observe;
@@ -44,7 +44,8 @@ pub fn limpet_xdp(ctx: XdpContext) -> u32 {
         | Outcome::Malformed
         | Outcome::Expired
         | Outcome::Ended
-        | Outcome::Guarded => xdp_action::XDP_DROP,
+        | Outcome::Guarded
+        | Outcome::Matched => xdp_action::XDP_DROP,
     }
 }
 
@@ -61,19 +62,23 @@ pub fn limpet_tc(ctx: TcContext) -> i32 {
         | Outcome::Malformed
         | Outcome::Expired
         | Outcome::Ended
-        | Outcome::Guarded => TC_ACT_SHOT,
+        | Outcome::Guarded
+        | Outcome::Matched => TC_ACT_SHOT,
     }
 }
 
-/// Behind the stack: keeps its resets away from live flows.
+/// Behind the stack: keeps its resets away from live flows, and makes its SYNs to
+/// targets ask for what the clients' legs have.
 #[classifier]
-pub fn limpet_guard(ctx: TcContext) -> i32 {
-    match guard::check(&ctx) {
-        Some(direction) => {
-            maps::count(direction, Outcome::Guarded);
-            TC_ACT_SHOT
-        }
-        None => TC_ACT_OK,
+pub fn limpet_egress(ctx: TcContext) -> i32 {
+    let Some((direction, outcome)) = egress::check(&ctx) else {
+        return TC_ACT_OK;
+    };
+    maps::count(direction, outcome);
+    if outcome == Outcome::Matched {
+        TC_ACT_OK
+    } else {
+        TC_ACT_SHOT
     }
 }
 

@@ -182,22 +182,27 @@ fn parse_linear<'a>(
     parse(frame, segment)
 }
 
-/// Mends the TCP checksum, also one the hardware is to complete, and hands the
-/// packet to the neighbour layer of the interface. Packet pointers are dead after.
+/// Hands a rewritten packet to the neighbour layer of the interface. Packet pointers
+/// are dead after.
 #[inline(always)]
 fn send(ctx: &TcContext, segment: &Segment, changes: &Changes, ifindex: u32) -> i32 {
-    let at = segment.tcp() + CHECKSUM;
-    let pseudo = changes.pseudo.to_wsum();
-    let header = changes.header.to_wsum();
-    if ctx
-        .l4_csum_replace(at, 0, pseudo, u64::from(BPF_F_PSEUDO_HDR))
-        .is_err()
-        || ctx.l4_csum_replace(at, 0, header, 0).is_err()
-    {
+    if mend_checksum(ctx, segment, changes).is_none() {
         return TC_ACT_SHOT;
     }
     // SAFETY: no parameters given: the helper asks the routing table by itself.
     unsafe { bpf_redirect_neigh(ifindex, core::ptr::null_mut(), 0, 0) as i32 }
+}
+
+/// Mends the TCP checksum, also one the hardware is to complete. Packet pointers are
+/// dead after.
+#[inline(always)]
+pub fn mend_checksum(ctx: &TcContext, segment: &Segment, changes: &Changes) -> Option<()> {
+    let at = segment.tcp() + CHECKSUM;
+    let pseudo = changes.pseudo.to_wsum();
+    let header = changes.header.to_wsum();
+    ctx.l4_csum_replace(at, 0, pseudo, u64::from(BPF_F_PSEUDO_HDR))
+        .and_then(|()| ctx.l4_csum_replace(at, 0, header, 0))
+        .ok()
 }
 
 #[inline(always)]

@@ -65,7 +65,7 @@ fn bind_all(config: &Config) -> anyhow::Result<Vec<Bound>> {
     for (index, listener) in config.listeners.iter().enumerate() {
         let mut sockets = Vec::new();
         for address in &listener.binds {
-            let socket = listen::bind(*address)
+            let socket = listen::bind_asking(*address, listener.mss)
                 .with_context(|| format!("listener[{index}].bind: {address}"))?;
             info!(listener = listener.name, address = %socket.local_addr()?, "listening");
             sockets.push(socket);

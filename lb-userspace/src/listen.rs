@@ -19,6 +19,11 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// Opens one listening socket.
 pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    bind_asking(address, None)
+}
+
+/// The same; clients are asked for segments of `mss` bytes at most.
+pub(crate) fn bind_asking(address: SocketAddr, mss: Option<u16>) -> io::Result<TcpListener> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM,
@@ -29,6 +34,9 @@ pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
         socket.set_only_v6(true)?;
     }
     socket.set_reuse_address(true)?;
+    if let Some(mss) = mss {
+        socket.set_tcp_mss(mss.into())?;
+    }
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;

@@ -6,6 +6,7 @@
 //! can be compared without asking over the connection under test.
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -65,10 +66,12 @@ pub struct Totals {
 }
 
 impl Streams {
-    /// Opens connection `id` and keeps it talking in the background.
-    pub async fn open(self: &Arc<Self>, client: &Client<'_>, id: usize) -> Result<()> {
+    /// Opens connection `id` and keeps it talking in the background; answers the
+    /// client's address.
+    pub async fn open(self: &Arc<Self>, client: &Client<'_>, id: usize) -> Result<SocketAddr> {
         let pair = self.pair(id);
         let (stream, rest) = client.raw(&format!("/raw?id={id}"), None).await?;
+        let address = stream.local_addr()?;
         let (read, write) = stream.into_split();
         let streams = Arc::clone(self);
         let seeds = seeds(id);
@@ -77,7 +80,7 @@ impl Streams {
         tokio::spawn(async move {
             send(write, seeds.0, &pair.up, || streams.stop.load(Relaxed)).await;
         });
-        Ok(())
+        Ok(address)
     }
 
     /// The target's half of connection `id`.

@@ -28,6 +28,8 @@ pub(crate) struct Listener {
     /// How long an upgraded connection may be without payload.
     pub(crate) websocket_idle_timeout: Duration,
     pub(crate) x_forwarded_for: ForwardedFor,
+    /// The largest TCP segment announced to clients; `None`: what the route allows.
+    pub(crate) mss: Option<u16>,
 }
 
 impl Listener {
@@ -116,6 +118,7 @@ pub(super) fn read(mut section: Section, seen: &mut Seen<'_>) -> Option<Listener
         defaults::WEBSOCKET_IDLE_TIMEOUT,
     );
     let x_forwarded_for = section.choice("x_forwarded_for", &FORWARDED_FOR, ForwardedFor::Append);
+    let mss = read_mss(&mut section);
     section.finish();
     Some(Listener {
         name: name?,
@@ -127,7 +130,21 @@ pub(super) fn read(mut section: Section, seen: &mut Seen<'_>) -> Option<Listener
         idle_timeout,
         websocket_idle_timeout,
         x_forwarded_for,
+        mss,
     })
+}
+
+/// What every IPv4 host takes (RFC 9293 section 3.7.1), and the most that TCP_MAXSEG
+/// can be.
+const MSS: std::ops::RangeInclusive<u32> = 536..=32_767;
+
+fn read_mss(section: &mut Section) -> Option<u16> {
+    let bytes: u32 = section.or("mss", 0);
+    if bytes != 0 && !MSS.contains(&bytes) {
+        let (least, most) = (MSS.start(), MSS.end());
+        section.problem("mss", format!("must be 0 or {least} to {most} bytes"));
+    }
+    u16::try_from(bytes).ok().filter(|bytes| *bytes != 0)
 }
 
 fn read_binds(section: &mut Section, taken: &mut HashSet<SocketAddr>) -> Option<Vec<SocketAddr>> {

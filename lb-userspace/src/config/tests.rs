@@ -17,6 +17,7 @@ name = "web"
 bind = ["0.0.0.0:80", "[::]:80"]
 target_group = "chat"
 idle_timeout = "5m"
+mss = 1400
 [[target_group]]
 name = "chat"
 [target_group.stickiness]
@@ -42,6 +43,7 @@ fn a_good_file() {
     let config = Config::parse(GOOD).expect("a good configuration");
     assert_eq!(config.listeners[0].binds.len(), 2);
     assert_eq!(config.listeners[0].idle_timeout, Duration::from_secs(300));
+    assert_eq!(config.listeners[0].mss, Some(1400));
     assert_eq!(config.limits.header_bytes, 16 * 1024);
     assert_eq!(config.target_groups[0].targets[1].weight, 3);
     let stickiness = config.target_groups[0]
@@ -278,4 +280,18 @@ fn the_example_is_a_good_file() {
     let text = include_str!("../../../deploy/limpet.example.toml");
     let config = Config::parse(text).expect("a good configuration");
     assert_eq!(config.target_groups[0].targets.len(), 2);
+}
+
+#[test]
+fn segments_too_small_or_too_large() {
+    for mss in ["535", "32768"] {
+        let text = GOOD.replace("mss = 1400", &format!("mss = {mss}"));
+        assert_eq!(
+            complaints(&text),
+            ["listener[0].mss: must be 0 or 536 to 32767 bytes"]
+        );
+    }
+    let zero = GOOD.replace("mss = 1400", "mss = 0");
+    let config = Config::parse(&zero).expect("zero leaves it to the route");
+    assert_eq!(config.listeners[0].mss, None);
 }

@@ -94,7 +94,7 @@ pub(super) fn load(
         .map_max_entries("TARGETS", max_flows)
         .load(OBJECT)
         .context("loading the kernel object")?;
-    for name in ["limpet_tc", "limpet_guard", "limpet_control"] {
+    for name in ["limpet_tc", "limpet_egress", "limpet_control"] {
         classifier(&mut ebpf, name)?
             .load()
             .with_context(|| format!("loading program {name}"))?;
@@ -150,10 +150,10 @@ fn attach_one(
     name: &str,
     index: u32,
 ) -> anyhow::Result<(Path, String)> {
-    let guard = classifier(ebpf, "limpet_guard")?;
+    let egress = classifier(ebpf, "limpet_egress")?;
     attach_tc(
-        guard,
-        &pins.pin(&format!("guard-{index}")),
+        egress,
+        &pins.pin(&format!("egress-{index}")),
         name,
         TcAttachType::Egress,
     )?;

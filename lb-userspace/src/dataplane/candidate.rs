@@ -5,14 +5,15 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
+use lb_common::syn::Limits;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpSocket, TcpStream};
 
 use super::active::Active;
 use super::address;
-use super::judge::{Leg, PROMISED_WINDOW, judge};
+use super::judge::{Leg, PROMISED_WINDOW, judge, takes};
 use super::ports::REST_TIME_WAIT;
-use super::socket::{self, Positions, Repaired};
+use super::socket::{self, Positions, Repaired, option};
 use super::table::Entry;
 use super::types::{Handoff, Refusal, Request};
 
@@ -21,6 +22,9 @@ const PORT_TRIES: usize = 8;
 /// Attempts that may ask a slow peer for its acknowledgment by a window probe; the
 /// one probe after the 101 matters, more would only add packets.
 const PROBES: u32 = 3;
+/// A target is not asked to send segments smaller than every host takes (RFC 9293
+/// section 3.7.1), whatever a client announces.
+const LEAST_MSS: u32 = 536;
 
 /// A connection that may become a flow. Dropping it gives back port and entry.
 #[derive(Debug)]
@@ -81,6 +85,17 @@ impl Candidate {
         result
     }
 
+    /// Reads back what the target was told in the SYN; the entry keeps it no longer
+    /// than until the first attempt.
+    fn told(mut self) -> Self {
+        if let State::Observing { active, entry } = &mut self.state
+            && let Ok(Some(flow)) = active.read(&entry.client)
+        {
+            entry.flow.shifts = flow.shifts;
+        }
+        self
+    }
+
     /// Stops observing: the program need not look at its packets any more. The
     /// port stays taken until the connection is dropped.
     fn refuse(&mut self, refusal: Refusal) {
@@ -124,7 +139,7 @@ pub(super) async fn connect(
             return plain(id, target, Refusal::Ports).await;
         };
         let tuple = address::tuple((source, port).into(), target);
-        let entry = Entry::observing(client, tuple, id, request.owner);
+        let entry = Entry::observing(client, tuple, id, request);
         // From here on dropping the candidate gives everything back.
         let candidate = Candidate {
             id,
@@ -146,7 +161,7 @@ pub(super) async fn connect(
             return plain(id, target, refusal).await;
         }
         match dial((source, port).into(), target).await {
-            Ok(stream) => return Ok((stream, candidate)),
+            Ok(stream) => return Ok((stream, candidate.told())),
             Err(error) if in_the_way(&error) => drop(candidate),
             Err(error) => return Err(error),
         }
@@ -251,7 +266,9 @@ fn decide(
     let Some(flow) = active.read(&entry.client)? else {
         return Ok((Handoff::Never(Refusal::Error), [false; 2]));
     };
-    let legs = (leg(client)?, leg(target)?);
+    let told = u32::from(Limits::told(&entry.flow.shifts).mss);
+    let mut legs = (leg(client)?, leg(target)?);
+    legs.1.announced_mss = legs.1.announced_mss.min(told);
     let waiting = [legs.0.at.unacknowledged != 0, legs.1.at.unacknowledged != 0];
     let handoff = match judge(&flow, &legs.0, &legs.1) {
         Err(refused) => refused,
@@ -261,6 +278,24 @@ fn decide(
         },
     };
     Ok((handoff, waiting))
+}
+
+/// What the SYN to a target may ask for, so that its leg can be joined to the one of
+/// this client. Of a socket that says nothing nothing is known.
+pub(crate) fn limits(client: &TcpStream) -> Limits {
+    let Ok(info) = socket::info(client.as_fd()) else {
+        return Limits::NONE;
+    };
+    let options = info.tcpi_options;
+    let mss = match takes(options, info.tcpi_snd_mss) {
+        0..LEAST_MSS => u16::MAX,
+        mss => u16::try_from(mss).unwrap_or(u16::MAX),
+    };
+    Limits {
+        mss,
+        timestamps: options & option::TIMESTAMPS != 0,
+        sack: options & option::SACK != 0,
+    }
 }
 
 fn leg(socket: &Repaired<'_>) -> io::Result<Leg> {

@@ -79,6 +79,7 @@ fn fits(client: &Leg, target: &Leg) -> Result<(), Handoff> {
     if either & (option::ECN | option::USEC_TS) != 0 || differ & option::TIMESTAMPS != 0 {
         return Err(Handoff::Never(Refusal::Options));
     }
+    let takes = |leg: &Leg| takes(leg.options, leg.send_mss);
     if client.announced_mss > takes(target) || target.announced_mss > takes(client) {
         return Err(Handoff::Never(Refusal::Mtu));
     }
@@ -116,10 +117,10 @@ fn quiet(flow: &Flow, leg: &Leg, side: Side) -> Result<(), Handoff> {
 }
 
 /// The largest segment the far end of a leg takes, as an MSS is announced.
-fn takes(leg: &Leg) -> u32 {
-    match leg.options & option::TIMESTAMPS {
-        0 => leg.send_mss,
-        _ => leg.send_mss + TIMESTAMPS_LENGTH,
+pub(super) fn takes(options: u8, send_mss: u32) -> u32 {
+    match options & option::TIMESTAMPS {
+        0 => send_mss,
+        _ => send_mss + TIMESTAMPS_LENGTH,
     }
 }
 

@@ -32,7 +32,8 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
 use active::Active;
-pub(crate) use candidate::Candidate;
+pub(crate) use candidate::{Candidate, limits};
+pub(crate) use lb_common::syn::Limits;
 pub(crate) use types::{
     EndCause, Event, FlowInfo, Handoff, InterfaceStatus, Mode, Owner, Path, Refusal, Request,
     Settings,

@@ -65,12 +65,9 @@ impl<'a> Repaired<'a> {
         })
     }
 
-    /// TCP_INFO; of libc's structure only the fields every kernel fills.
+    /// See [`info`].
     pub(super) fn info(&self) -> io::Result<libc::tcp_info> {
-        // SAFETY: tcp_info is integers only, zero is valid.
-        let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
-        get_into(self.fd, libc::TCP_INFO, &mut info)?;
-        Ok(info)
+        info(self.fd)
     }
 
     /// The connection's own timestamp clock (TCP_TIMESTAMP). Its lowest bit is a
@@ -108,6 +105,14 @@ impl<'a> Repaired<'a> {
         set(self.fd, libc::IPPROTO_TCP, libc::TCP_REPAIR_QUEUE, queue)?;
         get(self.fd, libc::TCP_QUEUE_SEQ)
     }
+}
+
+/// TCP_INFO; of libc's structure only the fields every kernel fills.
+pub(super) fn info(fd: BorrowedFd<'_>) -> io::Result<libc::tcp_info> {
+    // SAFETY: tcp_info is integers only, zero is valid.
+    let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
+    get_into(fd, libc::TCP_INFO, &mut info)?;
+    Ok(info)
 }
 
 /// Caps the window announced from now on, in bytes; the window scale is settled.

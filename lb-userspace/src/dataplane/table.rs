@@ -14,7 +14,7 @@ use nix::time::{ClockId, clock_gettime};
 
 use super::address;
 use super::attach::PinDir;
-use super::types::{FlowInfo, Owner, Path};
+use super::types::{FlowInfo, Owner, Path, Request as Asked};
 
 /// BPF_NOEXIST: an entry that is there belongs to somebody.
 const NO_EXIST: u64 = 1;
@@ -199,12 +199,13 @@ impl Reader {
 
 impl Entry {
     /// A new entry in the observing state.
-    pub(super) fn observing(client: FlowKey, target: Tuple, id: u64, owner: Owner) -> Self {
+    pub(super) fn observing(client: FlowKey, target: Tuple, id: u64, request: &Asked) -> Self {
         let flow = Flow {
             id,
             target,
-            listener: owner.listener,
-            target_group: owner.target_group,
+            listener: request.owner.listener,
+            target_group: request.owner.target_group,
+            shifts: request.limits.shifts(Shifts::default()),
             last_seen: monotonic().as_nanos() as u64,
             ..Flow::default()
         };

@@ -5,6 +5,8 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use lb_common::syn::Limits;
+
 /// How the fast path is asked to run (`[fastpath]` of the configuration).
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
@@ -96,6 +98,8 @@ pub(crate) struct Request {
     pub(crate) client: SocketAddr,
     /// The address and port the client connected to.
     pub(crate) local: SocketAddr,
+    /// What the client's connection has, see [`super::limits`].
+    pub(crate) limits: Limits,
     /// Bound on the TCP connect.
     pub(crate) connect_timeout: Duration,
 }

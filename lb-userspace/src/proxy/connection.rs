@@ -23,6 +23,7 @@ use super::client::ClientStream;
 use super::fault::Fault;
 use super::pace::{Expired, Pace, PacedStream};
 use super::tunnel::Tunnel;
+use crate::dataplane::{self, Limits};
 use crate::drain::Stage;
 use crate::tls::{self, Failed};
 
@@ -38,6 +39,8 @@ pub(super) struct Peer {
     pub(super) client: SocketAddr,
     /// The address that the client connected to.
     pub(super) local: SocketAddr,
+    /// What its TCP can do, for the connection to a target that is to match it.
+    pub(super) limits: Limits,
     pub(super) pace: Arc<Pace>,
     tunnel: Mutex<Option<Box<Tunnel>>>,
 }
@@ -60,6 +63,7 @@ pub(crate) async fn serve(proxy: Arc<Proxy>, stream: TcpStream, client: SocketAd
     };
     // Answers and frames are written whole; waiting for more only delays them.
     let _ = stream.set_nodelay(true);
+    let limits = dataplane::limits(&stream);
     let stream = match &proxy.tls {
         None => ClientStream::Tcp(stream),
         // Boxed: a handshake takes far more room than what comes after it.
@@ -75,6 +79,7 @@ pub(crate) async fn serve(proxy: Arc<Proxy>, stream: TcpStream, client: SocketAd
     let peer = Arc::new(Peer {
         client,
         local,
+        limits,
         pace: pace.clone(),
         tunnel: Mutex::new(None),
     });

@@ -171,6 +171,7 @@ fn listener(idle_timeout: Duration) -> Listener {
         idle_timeout,
         websocket_idle_timeout: idle_timeout,
         x_forwarded_for: ForwardedFor::Append,
+        mss: None,
     }
 }
 

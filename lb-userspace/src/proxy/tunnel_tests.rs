@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::connections::{Connections, Identity};
-use crate::dataplane::{Dataplane, Mode, Owner, Request, Settings};
+use crate::dataplane::{self, Dataplane, Mode, Owner, Request, Settings};
 use crate::drain::{self, Drainer};
 use crate::metrics::Metrics;
 
@@ -39,6 +39,7 @@ async fn lab(idle_timeout: Duration, to_target: &'static [u8], to_client: &'stat
         },
         client: from,
         local: address(&clients),
+        limits: dataplane::limits(&accepted),
         connect_timeout: Duration::from_secs(5),
     };
     let (dialled, candidate) = dataplane

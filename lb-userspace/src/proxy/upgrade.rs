@@ -116,6 +116,7 @@ async fn dial(
                 },
                 client: peer.client,
                 local: peer.local,
+                limits: peer.limits,
                 connect_timeout,
             };
             dataplane.connect(target.address, request).await

@@ -1,4 +1,4 @@
-//! The egress guard: resets that the host's own stack makes about a live flow do
+//! The guard at the egress: resets that the host's own stack makes about a live flow do
 //! not leave, everything else does.
 //!
 //! Whether the stack made a packet is told by `ingress_ifindex`, which test runs

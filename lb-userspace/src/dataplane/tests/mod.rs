@@ -7,6 +7,7 @@
 mod challenging;
 mod closing;
 mod commit;
+mod dressing;
 mod forwarding;
 #[path = "../../../../lb-common/tests/rewrite/frame.rs"]
 mod frame;

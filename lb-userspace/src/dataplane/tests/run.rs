@@ -66,10 +66,10 @@ impl Kernel {
             .return_value
     }
 
-    /// A packet that leaves through the egress guard; `came_in` is zero if the
+    /// A packet that leaves through the egress program; `came_in` is zero if the
     /// host's own stack has made it.
     pub(super) fn leaving(&self, packet: &[u8], came_in: u32) -> Run {
-        self.skb("limpet_guard", packet, self.routes.client, came_in)
+        self.skb("limpet_egress", packet, self.routes.client, came_in)
     }
 
     /// The control program's reply.
