@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::dataplane::Refusal;
+use tokio::sync::Notify;
+
+use crate::dataplane::{EndCause, Handoff, Refusal};
 
 /// One relayed connection.
 #[derive(Debug)]
@@ -20,11 +22,23 @@ pub(crate) struct Relayed {
     pub(crate) client: SocketAddr,
     pub(crate) opened: Instant,
     reason: Mutex<Refusal>,
+    fate: Mutex<Fate>,
+    to_end: Notify,
     closing: AtomicBool,
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
     /// Milliseconds from `opened` to the last payload.
     last_payload: AtomicU64,
+}
+
+/// What is to become of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Open,
+    /// It was asked to end.
+    End(EndCause),
+    /// The kernel has it.
+    HandedOff,
 }
 
 /// What a connection is, at its start.
@@ -47,6 +61,8 @@ impl Relayed {
             client: identity.client,
             opened: Instant::now(),
             reason: Mutex::new(Refusal::Pending),
+            fate: Mutex::new(Fate::Open),
+            to_end: Notify::new(),
             closing: AtomicBool::new(false),
             bytes_in: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
@@ -61,6 +77,52 @@ impl Relayed {
 
     pub(crate) fn set_reason(&self, reason: Refusal) {
         *self.reason.lock().unwrap_or_else(PoisonError::into_inner) = reason;
+    }
+
+    /// Asks the relay to end the connection; false if it is not relayed any more.
+    pub(crate) fn end(&self, cause: EndCause) -> bool {
+        let mut fate = self.fate();
+        if *fate == Fate::Open {
+            *fate = Fate::End(cause);
+            self.to_end.notify_one();
+        }
+        *fate != Fate::HandedOff
+    }
+
+    /// Why the connection is to end, if it was asked to.
+    pub(crate) fn ending(&self) -> Option<EndCause> {
+        match *self.fate() {
+            Fate::End(cause) => Some(cause),
+            Fate::Open | Fate::HandedOff => None,
+        }
+    }
+
+    /// Waits until the connection is asked to end.
+    pub(crate) async fn asked_to_end(&self) -> EndCause {
+        loop {
+            if let Some(cause) = self.ending() {
+                return cause;
+            }
+            self.to_end.notified().await;
+        }
+    }
+
+    /// Makes an attempt to hand off, unless the connection is to end. Whoever asks for
+    /// its end meanwhile learns whether the kernel has it now.
+    pub(crate) fn hand_off(&self, attempt: impl FnOnce() -> Handoff) -> Option<Handoff> {
+        let mut fate = self.fate();
+        if *fate != Fate::Open {
+            return None;
+        }
+        let result = attempt();
+        if result == Handoff::Committed {
+            *fate = Fate::HandedOff;
+        }
+        Some(result)
+    }
+
+    fn fate(&self) -> MutexGuard<'_, Fate> {
+        self.fate.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// One side has ended its half.
@@ -112,6 +174,11 @@ impl Connections {
             relayed,
             connections: self.clone(),
         }
+    }
+
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.lock().len()
     }
 
     /// A snapshot, in no order.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use tokio::net::TcpListener;
@@ -11,15 +11,22 @@ use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use crate::admin::{self, Admin, Names};
-use crate::config::{self, Config, Secret};
+use crate::config::{self, Config, Secret, ShutdownFlows};
 use crate::connections::Connections;
-use crate::dataplane::{Dataplane, Event, FlowInfo};
+use crate::dataplane::{Dataplane, EndCause, Event, FlowInfo};
 use crate::drain::{self, Drain, Drainer};
+use crate::ender::Ender;
 use crate::metrics::Metrics;
 use crate::proxy::{Groups, Proxy, Rules, Shared, target_client};
+use crate::selection::{KERNEL, Selection};
 use crate::target::{Group, Registry};
 use crate::tls::{self, Certificates, Rotation};
 use crate::{id, listen, names, state_dir};
+
+/// Between two looks whether the last flow is booked.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// For that: an ended flow lingers for a second, and thousands take their time.
+const BOOKED: Duration = Duration::from_secs(10);
 
 /// Runs until TERM or INT has been obeyed.
 pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
@@ -129,6 +136,8 @@ fn administer(config: &Config, registry: Arc<Registry>, shared: &Shared) -> Admi
         dataplane: shared.dataplane.clone(),
         connections: shared.connections.clone(),
         metrics: shared.metrics.clone(),
+        ender: Ender::new(shared.dataplane.clone(), shared.connections.clone()),
+        end_window: config.end_window,
     }
 }
 
@@ -180,12 +189,45 @@ fn serve_tls(listener: &config::Listener, drain: &Drain) -> Result<tls::Server, 
 async fn end(config: &Config, admin: &Admin, drainer: Drainer, signals: &mut Signals) {
     admin.ready.store(false, Ordering::Release);
     drainer.start();
-    let relayed = admin.connections.relayed().len();
+    let relayed = admin.connections.count();
     let (flows, _) = admin.dataplane.occupancy();
-    info!(relayed, flows, "ending; flows in the kernel go on");
+    let shutdown_flows = config.shutdown_flows;
+    info!(relayed, flows, ?shutdown_flows, "ending");
+    let ended = async {
+        let flows = end_flows(config, admin);
+        tokio::join!(drainer.finish(config.shutdown_deadline), flows);
+    };
     tokio::select! {
-        () = drainer.finish(config.shutdown_deadline) => info!("ended"),
+        () = ended => info!("ended"),
         () = signals.terminate() => warn!("ended at once, by a second signal"),
+    }
+}
+
+/// Leaves flows to the kernel, or ends them and waits until the last is booked.
+async fn end_flows(config: &Config, admin: &Admin) {
+    match config.shutdown_flows {
+        ShutdownFlows::Keep => return,
+        ShutdownFlows::End => {}
+    }
+    let selection = Selection {
+        paths: Some(KERNEL),
+        ..Selection::default()
+    };
+    let ended = match admin.ender.select(selection).await {
+        Ok(ending) => ending.run(EndCause::Shutdown, config.end_window).await,
+        Err(error) => Err(error),
+    };
+    match ended {
+        Ok(flows) => info!(flows, "flows ended"),
+        Err(error) => warn!(%error, "not all flows were ended: the table could not be read"),
+    }
+    let booked = async {
+        while !admin.dataplane.census().is_empty() {
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    };
+    if tokio::time::timeout(BOOKED, booked).await.is_err() {
+        warn!("some flows are left; the next start ends them");
     }
 }
 

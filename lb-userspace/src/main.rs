@@ -2,7 +2,7 @@
 //!
 //! From top to bottom: `cli` (the command), `config` (a checked configuration),
 //! `daemon` (the parts put together), `listen`, `tls`, `proxy`, `balance` and `target`,
-//! `dataplane`; beside them `admin`, `metrics` and `drain`.
+//! `dataplane`; beside them `admin`, `metrics`, `drain` and `ender`.
 
 mod admin;
 mod balance;
@@ -12,12 +12,14 @@ mod connections;
 mod daemon;
 mod dataplane;
 mod drain;
+mod ender;
 mod id;
 mod listen;
 mod logging;
 mod metrics;
 mod names;
 mod proxy;
+mod selection;
 mod state_dir;
 mod target;
 mod tls;

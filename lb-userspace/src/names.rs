@@ -37,5 +37,7 @@ pub(crate) fn end_cause(cause: EndCause) -> &'static str {
         EndCause::Closed => "closed",
         EndCause::Reset => "reset",
         EndCause::Idle => "idle",
+        EndCause::Asked => "ended",
+        EndCause::Shutdown => "shutdown",
     }
 }

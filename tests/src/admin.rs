@@ -69,6 +69,20 @@ impl<'lab> Admin<'lab> {
         self.0.get(path, None).await
     }
 
+    /// DELETE of any path; an error only when there is no answer.
+    pub async fn delete(&self, path: &str) -> Result<Answer> {
+        let request =
+            format!("DELETE {path} HTTP/1.1\r\nHost: {BIND}\r\nConnection: close\r\n\r\n");
+        self.0.exchange(request.as_bytes()).await
+    }
+
+    /// `GET /v1/connections` with a query, one page as it is.
+    pub async fn page(&self, query: &str) -> Result<(Vec<Connection>, Option<String>)> {
+        let text = self.ok(&format!("/v1/connections?{query}")).await?;
+        let page: Page = serde_json::from_str(&text).with_context(|| text.clone())?;
+        Ok((page.connections, page.next_cursor))
+    }
+
     async fn ok(&self, path: &str) -> Result<String> {
         let answer = self.get(path).await?;
         ensure!(

@@ -39,6 +39,8 @@ pub struct Config {
 /// Lines of TOML, each put behind what the configuration says of a table.
 #[derive(Debug, Clone, Default)]
 pub struct More {
+    /// In front of all tables.
+    pub root: String,
     /// For `[limits]`.
     pub limits: String,
     /// For `[fastpath]`.
@@ -87,6 +89,7 @@ impl Config {
         format!(
             r#"state_dir = "{state}"
 shutdown_deadline = "2s"
+{root}
 
 [log]
 level = "debug"
@@ -122,6 +125,7 @@ mode = "lb_cookie"
 
 {targets}
 {tables}"#,
+            root = self.more.root,
             limits = self.more.limits,
             fastpath = self.more.fastpath,
             listener = self.more.listener,

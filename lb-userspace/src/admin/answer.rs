@@ -11,6 +11,15 @@ pub(super) fn json_answer(value: &Value) -> Response<Full<Bytes>> {
     typed(StatusCode::OK, "application/json", format!("{value}\n"))
 }
 
+/// JSON, with status 202: what was asked for goes on after the answer.
+pub(super) fn accepted(value: &Value) -> Response<Full<Bytes>> {
+    typed(
+        StatusCode::ACCEPTED,
+        "application/json",
+        format!("{value}\n"),
+    )
+}
+
 /// Plain text.
 pub(super) fn text_answer(status: StatusCode, text: &str) -> Response<Full<Bytes>> {
     typed(status, "text/plain; charset=utf-8", text.to_owned())

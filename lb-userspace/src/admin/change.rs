@@ -93,8 +93,7 @@ impl Admin {
     }
 
     fn show(&self, group: &Group, address: SocketAddr) -> Response<Full<Bytes>> {
-        let rows = self.rows().unwrap_or_default();
-        match target_groups::target(group, address, &rows) {
+        match target_groups::target(group, address, &self.tallies()) {
             Some(target) => json_answer(&target),
             None => not_found(&Refused::Unknown(address).to_string()),
         }

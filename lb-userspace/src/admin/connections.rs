@@ -1,27 +1,26 @@
-//! `/v1/connections`: what the daemon relays and what the kernel carries, in one
-//! list.
+//! `GET /v1/connections`: what the daemon relays and what the kernel carries, in one
+//! list, page by page.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 
 use serde_json::{Value, json};
 
-use super::query::Filter;
+use super::query::{Cursor, Filter};
 use super::{Admin, Names};
 use crate::connections::Relayed;
-use crate::dataplane::{FlowInfo, Path};
+use crate::dataplane::{FlowInfo, Path, Place};
 use crate::names;
 
 /// A connection, whatever carries it.
-#[derive(Debug, Clone)]
-pub(super) struct Row {
+#[derive(Debug)]
+struct Row {
     id: u64,
-    pub(super) listener: String,
-    pub(super) target_group: String,
-    pub(super) target: SocketAddr,
+    listener: String,
+    target_group: String,
+    target: SocketAddr,
     client: SocketAddr,
-    pub(super) path: Path,
+    path: Path,
     reason: Option<&'static str>,
     closing: bool,
     age: f64,
@@ -31,46 +30,56 @@ pub(super) struct Row {
 }
 
 impl Admin {
-    /// All connections, each once. Relayed ones are read first: one that is
-    /// handed off in between is then in both lists, and the kernel's wins.
-    pub(super) fn rows(&self) -> io::Result<Vec<Row>> {
-        let relayed = self.connections.relayed();
-        let flows: Vec<Row> = self
-            .dataplane
-            .flows()?
-            .iter()
-            .map(|flow| Row::flow(flow, &self.names))
-            .collect();
-        let in_kernel: std::collections::HashSet<u64> = flows.iter().map(|row| row.id).collect();
-        let relayed = relayed.iter().filter(|one| !in_kernel.contains(&one.id));
-        let mut rows: Vec<Row> = relayed.map(|one| Row::relayed(one)).collect();
-        rows.extend(flows);
-        rows.sort_by_key(|row| row.id);
-        Ok(rows)
-    }
-
-    /// One page of those that the filter lets pass.
+    /// One page of those that the filter lets pass. A connection that is handed off
+    /// between two pages may be on both.
     pub(super) fn page(&self, filter: &Filter) -> io::Result<Value> {
-        let mut rows = self.rows()?;
-        rows.retain(|row| row.passes(filter));
-        let more = rows.len() > filter.limit;
-        rows.truncate(filter.limit);
-        let next_cursor = rows
-            .last()
-            .filter(|_| more)
-            .map(|row| format!("{:016x}", row.id));
+        let (mut rows, from) = self.relayed_rows(filter);
+        let mut next = from.map(Cursor::Relayed);
+        if next.is_none() && self.dataplane.path() != Path::Userspace {
+            let place = match filter.from {
+                Cursor::Kernel(place) => place,
+                Cursor::Relayed(_) => Place::default(),
+            };
+            next = self.kernel_rows(filter, place, &mut rows)?;
+        }
         let connections: Vec<Value> = rows.iter().map(Row::to_json).collect();
+        let next_cursor = next.map(|next| next.to_string());
         Ok(json!({"connections": connections, "next_cursor": next_cursor}))
     }
-}
 
-/// Connections of something, by what carries them.
-pub(super) fn by_path<'a>(rows: impl Iterator<Item = &'a Row>) -> BTreeMap<&'static str, u64> {
-    let mut counts = BTreeMap::from([("xdp", 0), ("tc", 0), ("userspace", 0)]);
-    for row in rows {
-        *counts.entry(names::path(row.path)).or_default() += 1;
+    /// The relayed ones of a page, and the last id of those if there are more.
+    fn relayed_rows(&self, filter: &Filter) -> (Vec<Row>, Option<u64>) {
+        let Cursor::Relayed(after) = filter.from else {
+            return (Vec::new(), None);
+        };
+        let mut relayed = self.connections.relayed();
+        relayed.retain(|one| one.id > after && filter.selection.has_relayed(one));
+        relayed.sort_unstable_by_key(|one| one.id);
+        let more = relayed.len() > filter.limit;
+        relayed.truncate(filter.limit);
+        let last = relayed.last().map(|one| one.id).filter(|_| more);
+        (relayed.iter().map(|one| Row::relayed(one)).collect(), last)
     }
-    counts
+
+    /// Fills a page with flows, each only once: one that was relayed when the page was
+    /// begun may be in the table by now.
+    fn kernel_rows(
+        &self,
+        filter: &Filter,
+        from: Place,
+        rows: &mut Vec<Row>,
+    ) -> io::Result<Option<Cursor>> {
+        let room = filter.limit - rows.len();
+        if !filter.selection.has_path(self.dataplane.path()) {
+            return Ok(None);
+        }
+        let listed: std::collections::HashSet<u64> = rows.iter().map(|row| row.id).collect();
+        let (flows, next) = self.dataplane.page(from, room, |flow| {
+            !listed.contains(&flow.id) && filter.selection.has_flow(flow)
+        })?;
+        rows.extend(flows.iter().map(|flow| Row::flow(flow, &self.names)));
+        Ok(next.map(Cursor::Kernel))
+    }
 }
 
 impl Row {
@@ -107,17 +116,6 @@ impl Row {
             // The daemon sees bytes, not packets.
             packets: (0, 0),
         }
-    }
-
-    fn passes(&self, filter: &Filter) -> bool {
-        filter.path.is_none_or(|path| path == self.path)
-            && filter
-                .target
-                .is_none_or(|target| target.matches(self.target))
-            && filter
-                .client
-                .is_none_or(|client| client.matches(self.client))
-            && filter.after.is_none_or(|after| self.id > after)
     }
 
     fn to_json(&self) -> Value {

@@ -3,29 +3,29 @@
 use std::collections::BTreeMap;
 
 use super::Admin;
-use super::connections::{Row, by_path};
+use super::tally::{Tally, by_path};
 use crate::metrics::Gauges;
 
 impl Admin {
     /// The text; the error is a sentence.
     pub(super) fn render_metrics(&self) -> Result<String, String> {
-        let rows = self.rows().map_err(|error| error.to_string())?;
+        let tallies = self.tallies();
         let gauges = &self.metrics.gauges;
-        self.read_connections(gauges, &rows);
-        self.read_dataplane(gauges, &rows);
+        self.read_connections(gauges, &tallies);
+        self.read_dataplane(gauges, &tallies);
         self.metrics.render().map_err(|error| error.to_string())
     }
 
     /// Every listener and target has its number, zero too; names that only
     /// adopted flows still know come on top.
-    fn read_connections(&self, gauges: &Gauges, rows: &[Row]) {
-        let mut listeners = grouped(rows, |row| row.listener.clone());
+    fn read_connections(&self, gauges: &Gauges, tallies: &[Tally]) {
+        let mut listeners = grouped(tallies, |one| one.listener.clone());
         for listener in &self.listeners {
             listeners.entry(listener.name.clone()).or_default();
         }
         gauges.connections.reset();
-        for (listener, rows) in listeners {
-            for (path, count) in by_path(rows.into_iter()) {
+        for (listener, tallies) in listeners {
+            for (path, count) in by_path(tallies.into_iter()) {
                 let labels = [listener.as_str(), path];
                 gauges
                     .connections
@@ -33,12 +33,12 @@ impl Admin {
                     .set(whole(count));
             }
         }
-        self.read_target_connections(gauges, rows);
+        self.read_target_connections(gauges, tallies);
     }
 
-    fn read_target_connections(&self, gauges: &Gauges, rows: &[Row]) {
-        let label = |row: &Row| (row.target_group.clone(), row.target.to_string());
-        let mut targets = grouped(rows, label);
+    fn read_target_connections(&self, gauges: &Gauges, tallies: &[Tally]) {
+        let label = |one: &Tally| (one.target_group.clone(), one.target.to_string());
+        let mut targets = grouped(tallies, label);
         for group in self.registry.groups() {
             for target in group.snapshot().targets() {
                 targets
@@ -47,8 +47,8 @@ impl Admin {
             }
         }
         gauges.target_connections.reset();
-        for ((group, target), rows) in targets {
-            for (path, count) in by_path(rows.into_iter()) {
+        for ((group, target), tallies) in targets {
+            for (path, count) in by_path(tallies.into_iter()) {
                 let labels = [group.as_str(), target.as_str(), path];
                 gauges
                     .target_connections
@@ -58,8 +58,8 @@ impl Admin {
         }
     }
 
-    fn read_dataplane(&self, gauges: &Gauges, rows: &[Row]) {
-        for (path, count) in by_path(rows.iter())
+    fn read_dataplane(&self, gauges: &Gauges, tallies: &[Tally]) {
+        for (path, count) in by_path(tallies.iter())
             .into_iter()
             .filter(|(path, _)| *path != "userspace")
         {
@@ -88,10 +88,10 @@ impl Admin {
     }
 }
 
-fn grouped<K: Ord>(rows: &[Row], key: impl Fn(&Row) -> K) -> BTreeMap<K, Vec<&Row>> {
-    let mut groups = BTreeMap::<K, Vec<&Row>>::new();
-    for row in rows {
-        groups.entry(key(row)).or_default().push(row);
+fn grouped<K: Ord>(tallies: &[Tally], key: impl Fn(&Tally) -> K) -> BTreeMap<K, Vec<&Tally>> {
+    let mut groups = BTreeMap::<K, Vec<&Tally>>::new();
+    for tally in tallies {
+        groups.entry(key(tally)).or_default().push(tally);
     }
     groups
 }

@@ -8,15 +8,18 @@ mod answer;
 mod change;
 mod connections;
 mod door;
+mod ending;
 mod metrics;
 mod names;
 mod query;
 mod status;
+mod tally;
 mod target_groups;
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
@@ -29,6 +32,7 @@ pub(crate) use names::Names;
 use crate::config::{Listener, Secret};
 use crate::connections::Connections;
 use crate::dataplane::Dataplane;
+use crate::ender::Ender;
 use crate::metrics::Metrics;
 use crate::target::Registry;
 use answer::{error, json_answer, text_answer};
@@ -47,10 +51,13 @@ pub(crate) struct Admin {
     pub(crate) dataplane: Dataplane,
     pub(crate) connections: Arc<Connections>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) ender: Ender,
+    /// Many connections are ended spread over this.
+    pub(crate) end_window: Duration,
 }
 
 impl Admin {
-    async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    async fn answer(self: &Arc<Self>, request: Request<Incoming>) -> Response<Full<Bytes>> {
         let path = request.uri().path();
         if self.check_host && !access::host_is_local(request.headers()) {
             return error(StatusCode::FORBIDDEN, "host", "Host is not this host");
@@ -63,28 +70,48 @@ impl Admin {
         if let Some((group, address)) = self.target_of(path) {
             return self.change_target(group, address, request).await;
         }
-        let answer = self.route(path, &request);
+        let query = request.uri().query().unwrap_or_default();
+        let answer = match path.strip_prefix("/v1/connections") {
+            Some(rest) => self.of_connections(request.method(), rest, query).await,
+            None => self.read(request.method(), path),
+        };
         answer.unwrap_or_else(|| answer::not_found("there is nothing here"))
     }
 
-    fn route(&self, path: &str, request: &Request<Incoming>) -> Option<Response<Full<Bytes>>> {
-        let get = |answer: &dyn Fn() -> Response<Full<Bytes>>| match *request.method() {
+    /// What can only be read.
+    fn read(&self, method: &Method, path: &str) -> Option<Response<Full<Bytes>>> {
+        let get = |answer: &dyn Fn() -> Response<Full<Bytes>>| match *method {
             Method::GET | Method::HEAD => answer(),
             _ => answer::wrong_method("GET, HEAD"),
         };
-        let query = request.uri().query().unwrap_or_default();
         Some(match path {
             "/healthz" => get(&|| text_answer(StatusCode::OK, "ok\n")),
             "/readyz" => get(&|| self.readiness()),
             "/metrics" => get(&|| self.scrape()),
             "/v1/status" => get(&|| json_answer(&self.status())),
             "/v1/target-groups" => get(&|| json_answer(&self.target_groups())),
-            "/v1/connections" => get(&|| self.list_connections(query)),
             _ => {
                 let name = path.strip_prefix("/v1/target-groups/")?;
                 let group = self.registry.find(name)?;
                 get(&|| json_answer(&self.target_group(group)))
             }
+        })
+    }
+
+    /// `/v1/connections` and what is below it.
+    async fn of_connections(
+        self: &Arc<Self>,
+        method: &Method,
+        rest: &str,
+        query: &str,
+    ) -> Option<Response<Full<Bytes>>> {
+        Some(match (rest.strip_prefix('/'), method) {
+            (None, _) if !rest.is_empty() => return None,
+            (None, &Method::GET | &Method::HEAD) => self.list_connections(query).await,
+            (None, &Method::DELETE) => self.end_connections(query).await,
+            (None, _) => answer::wrong_method("GET, HEAD, DELETE"),
+            (Some(id), &Method::DELETE) => self.end_connection(id).await,
+            (Some(_), _) => answer::wrong_method("DELETE"),
         })
     }
 
@@ -96,17 +123,17 @@ impl Admin {
         }
     }
 
-    fn list_connections(&self, query: &str) -> Response<Full<Bytes>> {
-        match query::parse(query) {
-            Ok(filter) => match self.page(&filter) {
-                Ok(page) => json_answer(&page),
-                Err(failed) => error(
-                    StatusCode::INTERNAL_SERVER_ERROR,
-                    "flow_table",
-                    &format!("the flow table could not be read: {failed}"),
-                ),
-            },
-            Err(message) => error(StatusCode::BAD_REQUEST, "bad_query", &message),
+    async fn list_connections(self: &Arc<Self>, query: &str) -> Response<Full<Bytes>> {
+        let filter = match query::parse(query) {
+            Ok(filter) => filter,
+            Err(message) => return error(StatusCode::BAD_REQUEST, "bad_query", &message),
+        };
+        let admin = Arc::clone(self);
+        // A walk over the flow table is too long for a worker of the runtime.
+        let page = tokio::task::spawn_blocking(move || admin.page(&filter)).await;
+        match page.map_err(io::Error::other).flatten() {
+            Ok(page) => json_answer(&page),
+            Err(failed) => unread_table(&failed),
         }
     }
 
@@ -120,4 +147,12 @@ impl Admin {
             ),
         }
     }
+}
+
+fn unread_table(failed: &io::Error) -> Response<Full<Bytes>> {
+    error(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "flow_table",
+        &format!("the flow table could not be read: {failed}"),
+    )
 }

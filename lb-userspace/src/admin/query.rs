@@ -1,53 +1,39 @@
 //! The query of `/v1/connections`.
 
-use std::net::{IpAddr, SocketAddr};
+use std::fmt;
+use std::net::IpAddr;
 
-use crate::dataplane::Path;
+use crate::dataplane::{Path, Place};
+use crate::selection::{Address, Network, Selection};
 
 /// Rows of a page, if the caller does not say.
 const LIMIT: usize = 100;
 /// Rows of a page at most.
 const LIMIT_MAX: usize = 1000;
 
-/// Which connections are asked for.
+/// Which connections are asked for, and which page of them.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Filter {
-    pub(super) path: Option<Path>,
-    pub(super) target: Option<Address>,
-    pub(super) client: Option<Network>,
+    pub(super) selection: Selection,
     pub(super) limit: usize,
-    /// The id of the last connection of the page before.
-    pub(super) after: Option<u64>,
+    pub(super) from: Cursor,
 }
 
-/// An address, with or without a port.
+/// Where a page begins: relayed connections come first, by id, then those in the
+/// kernel, in the order of the flow table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Address {
-    Host(IpAddr),
-    Socket(SocketAddr),
+pub(super) enum Cursor {
+    /// Behind the relayed connection with this id.
+    Relayed(u64),
+    /// In the flow table.
+    Kernel(Place),
 }
 
-impl Address {
-    pub(super) fn matches(self, other: SocketAddr) -> bool {
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Host(host) => host == other.ip(),
-            Self::Socket(socket) => socket == other,
-        }
-    }
-}
-
-/// Clients: an address, an address and port, or a CIDR range.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Network {
-    One(Address),
-    Range(IpAddr, u32),
-}
-
-impl Network {
-    pub(super) fn matches(self, other: SocketAddr) -> bool {
-        match self {
-            Self::One(address) => address.matches(other),
-            Self::Range(network, bits) => in_range(network, bits, other.ip()),
+            Self::Relayed(after) => write!(f, "{after:016x}"),
+            Self::Kernel(Place { bucket, after }) => write!(f, "{bucket:08x}{after:016x}"),
         }
     }
 }
@@ -55,32 +41,47 @@ impl Network {
 /// Reads it; the error is a sentence.
 pub(super) fn parse(query: &str) -> Result<Filter, String> {
     let mut filter = Filter {
-        path: None,
-        target: None,
-        client: None,
+        selection: Selection::default(),
         limit: LIMIT,
-        after: None,
+        from: Cursor::Relayed(0),
     };
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
         let value = decode(value).ok_or_else(|| format!("{key} is not encoded rightly"))?;
         match key {
-            "path" => filter.path = Some(path(&value)?),
-            "target" => filter.target = Some(address(&value)?),
-            "client" => filter.client = Some(network(&value)?),
+            "path" => filter.selection.paths = Some(path(&value)?),
+            "target" => filter.selection.target = Some(address(&value)?),
+            "client" => filter.selection.client = Some(network(&value)?),
             "limit" => filter.limit = limit(&value)?,
-            "cursor" => filter.after = Some(cursor(&value)?),
+            "cursor" => filter.from = cursor(&value)?,
             _ => return Err(format!("unknown parameter {key:?}")),
         }
     }
     Ok(filter)
 }
 
-fn path(text: &str) -> Result<Path, String> {
+/// Reads which connections are to end. Paging has no meaning there, and all of them
+/// must be said, as `client=0.0.0.0/0`.
+pub(super) fn parse_ending(query: &str) -> Result<Selection, String> {
+    let Filter {
+        selection,
+        limit,
+        from,
+    } = parse(query)?;
+    if limit != LIMIT || from != Cursor::Relayed(0) {
+        return Err("limit and cursor have no meaning here".to_owned());
+    }
+    if selection.target.is_none() && selection.client.is_none() {
+        return Err("target or client must be given".to_owned());
+    }
+    Ok(selection)
+}
+
+fn path(text: &str) -> Result<&'static [Path], String> {
     match text {
-        "xdp" => Ok(Path::Xdp),
-        "tc" => Ok(Path::Tc),
-        "userspace" => Ok(Path::Userspace),
+        "xdp" => Ok(&[Path::Xdp]),
+        "tc" => Ok(&[Path::Tc]),
+        "userspace" => Ok(&[Path::Userspace]),
         _ => Err("path must be xdp, tc or userspace".to_owned()),
     }
 }
@@ -115,23 +116,20 @@ fn limit(text: &str) -> Result<usize, String> {
     limit.ok_or_else(|| format!("limit must be between 1 and {LIMIT_MAX}"))
 }
 
-fn cursor(text: &str) -> Result<u64, String> {
-    u64::from_str_radix(text, 16).map_err(|_| "cursor is not one of ours".to_owned())
-}
-
-fn in_range(network: IpAddr, bits: u32, address: IpAddr) -> bool {
-    let (network, address, width) = match (network, address) {
-        (IpAddr::V4(network), IpAddr::V4(address)) => (
-            u128::from(network.to_bits()),
-            u128::from(address.to_bits()),
-            32,
-        ),
-        (IpAddr::V6(network), IpAddr::V6(address)) => (network.to_bits(), address.to_bits(), 128),
-        _ => return false,
+fn cursor(text: &str) -> Result<Cursor, String> {
+    let read = || {
+        let after_at = text.len().checked_sub(16)?;
+        let (bucket, after) = text.split_at_checked(after_at)?;
+        let after = u64::from_str_radix(after, 16).ok()?;
+        Some(match bucket {
+            "" => Cursor::Relayed(after),
+            _ => Cursor::Kernel(Place {
+                bucket: u32::from_str_radix(bucket, 16).ok()?,
+                after,
+            }),
+        })
     };
-    let shift = width - bits.min(width);
-    // A shift by the whole width is not defined: everything is in range then.
-    network.checked_shr(shift).unwrap_or(0) == address.checked_shr(shift).unwrap_or(0)
+    read().ok_or_else(|| "cursor is not one of ours".to_owned())
 }
 
 /// Percent-decoding.
@@ -157,19 +155,38 @@ mod tests {
 
     #[test]
     fn all_parameters() {
-        let filter = parse("path=tc&target=10.0.0.1%3A80&client=192.0.2.0/24&limit=5&cursor=ff");
-        let filter = filter.expect("a good query");
-        assert_eq!(filter.path, Some(Path::Tc));
-        assert!(
-            filter
-                .target
-                .expect("a target")
-                .matches("10.0.0.1:80".parse().expect(""))
-        );
-        let client = filter.client.expect("a client");
-        assert!(client.matches("192.0.2.200:1".parse().expect("an address")));
-        assert!(!client.matches("192.0.3.1:1".parse().expect("an address")));
-        assert_eq!((filter.limit, filter.after), (5, Some(255)));
+        let filter = parse("path=tc&target=10.0.0.1%3A80&client=192.0.2.0/24&limit=5")
+            .expect("a good query");
+        let target = "10.0.0.1:80".parse().expect("an address");
+        let network = "192.0.2.0".parse().expect("an address");
+        let selection = Selection {
+            paths: Some(&[Path::Tc]),
+            target: Some(Address::Socket(target)),
+            client: Some(Network::Range(network, 24)),
+            target_group: None,
+        };
+        assert_eq!(filter.selection, selection);
+        assert_eq!(filter.limit, 5);
+    }
+
+    #[test]
+    fn not_everything_is_ended_for_want_of_a_word() {
+        assert!(parse_ending("").is_err());
+        assert!(parse_ending("path=tc").is_err());
+        assert!(parse_ending("client=10.0.0.1&limit=5").is_err());
+        assert!(parse_ending("client=0.0.0.0/0").is_ok());
+    }
+
+    #[test]
+    fn cursors_are_read_as_they_are_written() {
+        let place = Place {
+            bucket: 0xffff_ffff,
+            after: 7,
+        };
+        for cursor in [Cursor::Relayed(u64::MAX), Cursor::Kernel(place)] {
+            let filter = parse(&format!("cursor={cursor}")).expect("a good query");
+            assert_eq!(filter.from, cursor);
+        }
     }
 
     #[test]
@@ -182,19 +199,12 @@ mod tests {
             "limit=1001",
             "x=1",
             "cursor=g",
+            "cursor=",
+            "cursor=ff",
+            "cursor=f00000000000000000000000ff",
             "path=%t",
         ] {
             assert!(parse(bad).is_err(), "{bad}");
         }
-        assert!(in_range(
-            "0.0.0.0".parse().expect(""),
-            0,
-            "9.9.9.9".parse().expect("")
-        ));
-        assert!(in_range(
-            "::".parse().expect(""),
-            0,
-            "fe80::1".parse().expect("")
-        ));
     }
 }

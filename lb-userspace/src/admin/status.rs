@@ -20,7 +20,7 @@ impl Admin {
                 "flows": entries,
                 "capacity": capacity,
             },
-            "relayed": self.connections.relayed().len(),
+            "relayed": self.connections.count(),
             "listeners": self.listener_list(),
         })
     }

@@ -5,30 +5,30 @@ use std::net::SocketAddr;
 use serde_json::{Value, json};
 
 use super::Admin;
-use super::connections::{Row, by_path};
+use super::tally::{Tally, by_path};
 use crate::target::{Group, Target};
 
 impl Admin {
     pub(super) fn target_groups(&self) -> Value {
-        let rows = self.rows().unwrap_or_default();
+        let tallies = self.tallies();
         let groups: Vec<Value> = self
             .registry
             .groups()
             .iter()
-            .map(|group| group_json(group, &rows))
+            .map(|group| group_json(group, &tallies))
             .collect();
         json!({"target_groups": groups})
     }
 
     pub(super) fn target_group(&self, group: &Group) -> Value {
-        group_json(group, &self.rows().unwrap_or_default())
+        group_json(group, &self.tallies())
     }
 }
 
-fn group_json(group: &Group, rows: &[Row]) -> Value {
-    let of_group: Vec<&Row> = rows
+fn group_json(group: &Group, tallies: &[Tally]) -> Value {
+    let of_group: Vec<&Tally> = tallies
         .iter()
-        .filter(|row| row.target_group == group.name)
+        .filter(|one| one.target_group == group.name)
         .collect();
     let targets: Vec<Value> = group
         .snapshot()
@@ -45,24 +45,24 @@ fn group_json(group: &Group, rows: &[Row]) -> Value {
 }
 
 /// One target of a group, as the group's list shows it.
-pub(super) fn target(group: &Group, address: SocketAddr, rows: &[Row]) -> Option<Value> {
+pub(super) fn target(group: &Group, address: SocketAddr, tallies: &[Tally]) -> Option<Value> {
     let snapshot = group.snapshot();
     let target = snapshot
         .targets()
         .iter()
         .find(|target| target.address == address)?;
-    let of_group: Vec<&Row> = rows
+    let of_group: Vec<&Tally> = tallies
         .iter()
-        .filter(|row| row.target_group == group.name)
+        .filter(|one| one.target_group == group.name)
         .collect();
     Some(target_json(target, &of_group))
 }
 
-fn target_json(target: &Target, rows: &[&Row]) -> Value {
-    let of_target = rows
+fn target_json(target: &Target, tallies: &[&Tally]) -> Value {
+    let of_target = tallies
         .iter()
         .copied()
-        .filter(|row| row.target == target.address);
+        .filter(|one| one.target == target.address);
     json!({
         "address": target.label,
         "state": target.state().as_str(),

@@ -1,4 +1,4 @@
-//! Asks a daemon's admin API one question.
+//! Makes one call of a daemon's admin API.
 
 use std::fmt;
 use std::io;

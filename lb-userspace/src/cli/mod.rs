@@ -94,6 +94,13 @@ enum Verb {
         #[command(flatten)]
         ask: Ask,
     },
+    /// End a connection: both its ends get a reset.
+    Reset {
+        /// As `limpet connections` shows it.
+        id: String,
+        #[command(flatten)]
+        ask: Ask,
+    },
     /// Detach the kernel program and remove what is pinned.
     Detach {
         /// The configuration that names the pin directory; else the default one.
@@ -154,6 +161,7 @@ pub(crate) fn main() -> ExitCode {
             weight,
             ask,
         } => targets::weigh(&ask, &target, weight),
+        Verb::Reset { id, ask } => verbs::reset(&ask, &id),
         Verb::Detach { config, force } => detach(config.as_deref(), force),
     };
     match done {

@@ -1,9 +1,10 @@
-//! `status` and `connections`, for people and as JSON.
+//! `status`, `connections` and `reset`, for people and as JSON.
 
+use http::Method;
 use serde_json::Value;
 
 use super::Ask;
-use super::client::get;
+use super::client::{call, get};
 use super::table;
 
 /// Rows that are asked for at a time: the API's most.
@@ -65,6 +66,17 @@ pub(super) fn connections(
     ];
     let rows: Vec<Vec<String>> = all.iter().map(row).collect();
     table::print(&heading, &rows);
+    Ok(())
+}
+
+/// `limpet reset`.
+pub(super) fn reset(ask: &Ask, id: &str) -> anyhow::Result<()> {
+    let path = format!("/v1/connections/{}", encode(id));
+    let done = call(ask, Method::DELETE, &path, None)?;
+    match ask.json {
+        true => println!("{done:#}"),
+        false => println!("connection {id} is ended"),
+    }
     Ok(())
 }
 

@@ -6,6 +6,8 @@ use std::time::Duration;
 pub(super) const STATE_DIR: &str = "/var/lib/limpet";
 /// Long enough for a request to finish, shorter than service managers wait (90 s).
 pub(super) const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(30);
+/// Clients that come back arrive spread as well, and nobody waits long for the last.
+pub(super) const END_WINDOW: Duration = Duration::from_secs(30);
 /// What an operator wants to read without having asked.
 pub(super) const LOG_LEVEL: &str = "info";
 /// Loopback: reachable for tools on the host, closed to everybody else.

@@ -48,12 +48,25 @@ pub(crate) struct Config {
     pub(crate) state_dir: PathBuf,
     /// How long userspace connections may go on after TERM.
     pub(crate) shutdown_deadline: Duration,
+    /// What becomes of flows on TERM.
+    pub(crate) shutdown_flows: ShutdownFlows,
+    /// Many connections are ended spread over this.
+    pub(crate) end_window: Duration,
     pub(crate) log: Log,
     pub(crate) admin: Admin,
     pub(crate) fastpath: Settings,
     pub(crate) limits: Limits,
     pub(crate) listeners: Vec<Listener>,
     pub(crate) target_groups: Vec<TargetGroup>,
+}
+
+/// `shutdown_flows`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ShutdownFlows {
+    /// They go on without the daemon.
+    Keep,
+    /// They end with it, with resets.
+    End,
 }
 
 /// Everything that is wrong with a file.
@@ -106,6 +119,9 @@ impl Config {
     fn read(mut root: Section) -> Self {
         let state_dir = root.or("state_dir", PathBuf::from(defaults::STATE_DIR));
         let shutdown_deadline = root.or("shutdown_deadline", defaults::SHUTDOWN_DEADLINE);
+        let flows = [("keep", ShutdownFlows::Keep), ("end", ShutdownFlows::End)];
+        let shutdown_flows = root.choice("shutdown_flows", &flows, ShutdownFlows::Keep);
+        let end_window = root.or("end_window", defaults::END_WINDOW);
         let log = log::read(root.section("log"));
         let admin = admin::read(root.section("admin"));
         let fastpath = fastpath::read(root.section("fastpath"));
@@ -116,6 +132,8 @@ impl Config {
         Self {
             state_dir,
             shutdown_deadline,
+            shutdown_flows,
+            end_window,
             log,
             admin,
             fastpath,

@@ -11,8 +11,9 @@ use lb_common::flow::{Flow, FlowKey, Shifts};
 use super::address;
 use super::attach::PinDir;
 use super::ports::{Ports, Route};
-use super::table::{Entry, Reader, Table};
-use super::types::{InterfaceStatus, Path};
+use super::reader::Reader;
+use super::table::{Entry, Table};
+use super::types::{EndCause, FlowHandle, InterfaceStatus, Owner, Path};
 
 /// `websocket_idle_timeout` of listeners that are not configured any more.
 pub(super) const DEFAULT_IDLE: Duration = Duration::from_secs(3600);
@@ -22,6 +23,7 @@ pub(super) struct Active {
     table: Mutex<Table>,
     ports: Mutex<Ports>,
     reader: Reader,
+    orders: Mutex<Vec<(FlowHandle, EndCause)>>,
     idle: Mutex<HashMap<u32, Duration>>,
     /// What is attached where.
     pub(super) status: Vec<InterfaceStatus>,
@@ -51,6 +53,7 @@ impl Active {
             table: Mutex::new(table),
             ports: Mutex::new(ports),
             reader,
+            orders: Mutex::default(),
             idle: Mutex::default(),
             status,
             capacity,
@@ -80,10 +83,35 @@ impl Active {
         locked(&self.ports).release(route, port, rest, Instant::now());
     }
 
+    /// Counts an entry of an earlier daemon.
+    pub(super) fn found(&self, entry: &Entry) {
+        locked(&self.table).adopt(entry);
+    }
+
     /// Books the source port of an adopted flow.
     pub(super) fn adopt(&self, entry: &Entry) {
         let (route, port) = route(entry);
         locked(&self.ports).adopt(route, port);
+    }
+
+    /// Entries in the table.
+    pub(super) fn entries(&self) -> u64 {
+        locked(&self.table).census().entries()
+    }
+
+    /// Flows by owner and target.
+    pub(super) fn census(&self) -> Vec<(Owner, SocketAddr, u64)> {
+        locked(&self.table).census().flows()
+    }
+
+    /// Has a flow ended by the thread that ends flows.
+    pub(super) fn order(&self, flow: FlowHandle, cause: EndCause) {
+        locked(&self.orders).push((flow, cause));
+    }
+
+    /// What was ordered since the last call.
+    pub(super) fn take_orders(&self) -> Vec<(FlowHandle, EndCause)> {
+        std::mem::take(&mut *locked(&self.orders))
     }
 
     pub(super) fn ports_used(&self) -> (Vec<(SocketAddr, u64)>, u64) {
@@ -112,7 +140,12 @@ impl Active {
     }
 
     pub(super) fn commit(&self, entry: &Entry, word: u64, shifts: Shifts) -> io::Result<bool> {
-        locked(&self.table).commit(entry, word, shifts)
+        let mut table = locked(&self.table);
+        let done = table.commit(entry, word, shifts)?;
+        if done {
+            table.count_committed(entry);
+        }
+        Ok(done)
     }
 
     pub(super) fn end(&self, entry: &Entry) -> io::Result<()> {

@@ -5,6 +5,7 @@
 //! been idle for too long.
 
 use std::collections::HashMap;
+use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,7 +21,7 @@ use tokio::sync::mpsc;
 use super::active::Active;
 use super::ports::{REST_BRIEF, REST_TIME_WAIT};
 use super::table::{Entry, monotonic};
-use super::types::{EndCause, Event};
+use super::types::{EndCause, Event, FlowHandle};
 use super::{reset, unix_seconds};
 
 /// How often closing flows are looked at.
@@ -39,23 +40,24 @@ pub(super) fn run(active: Arc<Active>, hints: RingBuf<MapData>, events: mpsc::Se
         active,
         events,
         closing: HashMap::new(),
-        walked: None,
+        walk: Walk::Rests(None),
     };
     let mut hints = hints;
     while !keeper.events.is_closed() {
-        wait(&hints);
+        wait(&hints, keeper.walk.pause());
         while let Some(item) = hints.next() {
             if let Some(hint) = Hint::from_bytes(&item) {
                 keeper.hinted(&hint);
             }
         }
+        keeper.obey();
         keeper.walk();
         keeper.settle();
     }
 }
 
-fn wait(hints: &RingBuf<MapData>) {
-    let timeout = PollTimeout::try_from(TICK).unwrap_or(PollTimeout::NONE);
+fn wait(hints: &RingBuf<MapData>, pause: Duration) {
+    let timeout = PollTimeout::try_from(pause).unwrap_or(PollTimeout::NONE);
     let mut fds = [PollFd::new(hints.as_fd(), PollFlags::POLLIN)];
     // An interrupted wait is as good as one that timed out.
     let _ = poll(&mut fds, timeout);
@@ -65,7 +67,25 @@ struct Keeper {
     active: Arc<Active>,
     events: mpsc::Sender<Event>,
     closing: HashMap<FlowKey, Closing>,
-    walked: Option<Instant>,
+    walk: Walk,
+}
+
+/// A walk over the table, one batch at a time so that hints need not wait for it.
+enum Walk {
+    /// Until it is time for the next; since when.
+    Rests(Option<Instant>),
+    /// At this bucket.
+    Under(u32),
+}
+
+impl Walk {
+    /// How long the thread may sleep.
+    fn pause(&self) -> Duration {
+        match self {
+            Self::Rests(_) => TICK,
+            Self::Under(_) => Duration::ZERO,
+        }
+    }
 }
 
 /// A flow on its way out.
@@ -99,23 +119,53 @@ impl Keeper {
         closing
     }
 
-    /// Looks at every flow, now and then.
+    /// Ends what was ordered to end.
+    fn obey(&mut self) {
+        for (FlowHandle { client, id }, cause) in self.active.take_orders() {
+            let found = self.active.read(&client).ok().flatten();
+            let Some(flow) = found.filter(|flow| flow.id == id) else {
+                continue;
+            };
+            let entry = Entry { client, flow };
+            if entry.committed() && flow.word & word::ENDED == 0 {
+                self.end(&entry, cause);
+            }
+        }
+    }
+
+    /// Looks at some of the flows: every now and then, at all of them.
     fn walk(&mut self) {
-        let pause = WALK.min(self.active.shortest_idle() / 4).max(TICK);
-        if self.walked.is_some_and(|at| at.elapsed() < pause) {
+        let bucket = match self.walk {
+            Walk::Under(bucket) => bucket,
+            Walk::Rests(since) => {
+                let pause = WALK.min(self.active.shortest_idle() / 4).max(TICK);
+                if since.is_some_and(|since| since.elapsed() < pause) {
+                    return;
+                }
+                0
+            }
+        };
+        self.walk = match self.active.reader().batch(bucket) {
+            Ok((entries, next)) => {
+                let now = monotonic();
+                entries.iter().for_each(|entry| self.look(entry, now));
+                next.map_or_else(|| Walk::Rests(Some(Instant::now())), Walk::Under)
+            }
+            Err(error) => {
+                tracing::error!(%error, "the flow table could not be read");
+                Walk::Rests(Some(Instant::now()))
+            }
+        };
+    }
+
+    fn look(&mut self, entry: &Entry, now: Duration) {
+        if !entry.committed() || entry.flow.word & word::ENDED != 0 {
             return;
         }
-        self.walked = Some(Instant::now());
-        let now = monotonic();
-        for entry in self.active.reader().entries() {
-            if !entry.committed() {
-                continue;
-            }
-            if word::closing(entry.flow.word) {
-                self.begin(entry.client, entry.flow.id, entry.flow.word);
-            } else if entry.idle(now) > self.active.idle_timeout(entry.flow.listener) {
-                self.end(&entry, EndCause::Idle);
-            }
+        if word::closing(entry.flow.word) {
+            self.begin(entry.client, entry.flow.id, entry.flow.word);
+        } else if entry.idle(now) > self.active.idle_timeout(entry.flow.listener) {
+            self.end(entry, EndCause::Idle);
         }
     }
 
@@ -183,7 +233,11 @@ fn bury(
     active.forget(entry);
     let rest = match cause {
         EndCause::Closed if target_first => REST_TIME_WAIT,
-        EndCause::Closed | EndCause::Reset | EndCause::Idle => REST_BRIEF,
+        EndCause::Closed
+        | EndCause::Reset
+        | EndCause::Idle
+        | EndCause::Asked
+        | EndCause::Shutdown => REST_BRIEF,
     };
     active.release(entry, rest);
     // A full channel means that the daemon is far behind; waiting is right, the
@@ -197,9 +251,10 @@ fn target_first(state: u64) -> bool {
 
 /// Takes over what an earlier daemon left: whole committed flows live on, all
 /// others are ended or deleted. Returns how many were adopted.
-pub(super) fn adopt(active: &Active) -> usize {
+pub(super) fn adopt(active: &Active) -> io::Result<usize> {
     let mut adopted = 0;
-    for entry in active.reader().entries() {
+    active.reader().each(|entry| {
+        active.found(&entry);
         let target = super::address::target_key(&entry.client, &entry.flow.target);
         let whole = active.reader().client_of(&target) == Some(entry.client);
         if entry.committed() && whole && entry.flow.word & word::ENDED == 0 {
@@ -208,9 +263,9 @@ pub(super) fn adopt(active: &Active) -> usize {
         } else {
             give_up(active, &entry);
         }
-    }
-    drop_dangling(active);
-    adopted
+    })?;
+    drop_dangling(active)?;
+    Ok(adopted)
 }
 
 /// The sockets of an observing flow died with the daemon; half a flow cannot go on.
@@ -232,14 +287,11 @@ fn cut(active: &Active, entry: &Entry) {
     }
 }
 
-fn drop_dangling(active: &Active) {
-    for target in active.reader().target_keys() {
-        let dangling = match active.reader().client_of(&target) {
-            Some(client) => !matches!(active.read(&client), Ok(Some(_))),
-            None => false,
-        };
+fn drop_dangling(active: &Active) -> io::Result<()> {
+    active.reader().each_index(|target, client| {
+        let dangling = !matches!(active.read(&client), Ok(Some(_)));
         if dangling && let Err(error) = active.forget_index(&target) {
             tracing::error!(%error, "an index entry could not be deleted");
         }
-    }
+    })
 }

@@ -7,12 +7,15 @@
 mod active;
 mod address;
 mod attach;
+mod batch;
 mod candidate;
+mod census;
 mod judge;
 #[cfg(feature = "kernel-log")]
 mod kernel_log;
 mod lifecycle;
 mod ports;
+mod reader;
 mod reset;
 mod socket;
 mod table;
@@ -34,9 +37,10 @@ use tokio::sync::mpsc;
 use active::Active;
 pub(crate) use candidate::{Candidate, limits};
 pub(crate) use lb_common::syn::Limits;
+pub(crate) use reader::Place;
 pub(crate) use types::{
-    EndCause, Event, FlowInfo, Handoff, InterfaceStatus, Mode, Owner, Path, Refusal, Request,
-    Settings,
+    EndCause, Event, FlowHandle, FlowInfo, Handoff, InterfaceStatus, Mode, Owner, Path, Refusal,
+    Request, Settings,
 };
 
 /// Ended flows the daemon may be behind with before the thread that ends them waits.
@@ -114,24 +118,72 @@ impl Dataplane {
         tokio::time::timeout(connect_timeout, connect).await?
     }
 
-    /// Every flow the kernel carries.
-    pub(crate) fn flows(&self) -> io::Result<Vec<FlowInfo>> {
+    /// At most `limit` of the wanted flows from a place in the table on, and the
+    /// place to go on from. A flow that lives all the while is met once. Blocks while
+    /// it walks: about a second for a million flows of which none is wanted.
+    pub(crate) fn page(
+        &self,
+        from: Place,
+        limit: usize,
+        wanted: impl Fn(&FlowInfo) -> bool,
+    ) -> io::Result<(Vec<FlowInfo>, Option<Place>)> {
         let Fastpath::On(active) = &self.shared.fastpath else {
-            return Ok(Vec::new());
+            return Ok((Vec::new(), None));
         };
         let (path, now, unix) = (active.path(), table::monotonic(), unix_seconds());
-        let committed = active
-            .reader()
-            .entries()
-            .into_iter()
-            .filter(table::Entry::committed);
-        Ok(committed.map(|entry| entry.info(path, now, unix)).collect())
+        let info = |entry: &table::Entry| entry.info(path, now, unix);
+        let (entries, next) = active.reader().page(from, limit, |entry| {
+            entry.committed() && wanted(&info(entry))
+        })?;
+        Ok((entries.iter().map(info).collect(), next))
+    }
+
+    /// How many flows are wanted. Blocks as [`Self::page`] does.
+    pub(crate) fn count(&self, wanted: impl Fn(&FlowInfo) -> bool) -> io::Result<u64> {
+        let Fastpath::On(active) = &self.shared.fastpath else {
+            return Ok(0);
+        };
+        let (path, now, unix) = (active.path(), table::monotonic(), unix_seconds());
+        let mut count = 0;
+        active.reader().each(|entry| {
+            count += u64::from(entry.committed() && wanted(&entry.info(path, now, unix)));
+        })?;
+        Ok(count)
+    }
+
+    /// Ends a flow, with a reset to both ends; nothing happens if it is gone. The end
+    /// is told as any other, by an event.
+    pub(crate) fn end(&self, flow: FlowHandle, cause: EndCause) {
+        if let Fastpath::On(active) = &self.shared.fastpath {
+            active.order(flow, cause);
+        }
+    }
+
+    /// Ids of connections made from now on are not below this one.
+    pub(crate) fn next_id(&self) -> u64 {
+        unix_seconds() << 32 | u64::from(self.shared.next.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Flows by owner and target, without a walk.
+    pub(crate) fn census(&self) -> Vec<(Owner, SocketAddr, u64)> {
+        match &self.shared.fastpath {
+            Fastpath::On(active) => active.census(),
+            Fastpath::Off(_) => Vec::new(),
+        }
+    }
+
+    /// What carries flows; userspace when the fast path is off.
+    pub(crate) fn path(&self) -> Path {
+        match &self.shared.fastpath {
+            Fastpath::On(active) => active.path(),
+            Fastpath::Off(_) => Path::Userspace,
+        }
     }
 
     /// Entries in the flow table, observed connections included, and its capacity.
     pub(crate) fn occupancy(&self) -> (u64, u64) {
         match &self.shared.fastpath {
-            Fastpath::On(active) => (active.reader().entries().len() as u64, active.capacity),
+            Fastpath::On(active) => (active.entries(), active.capacity),
             Fastpath::Off(_) => (0, 0),
         }
     }
@@ -177,10 +229,6 @@ impl Dataplane {
             .map(|(target, used)| (target, used, capacity))
             .collect()
     }
-
-    fn next_id(&self) -> u64 {
-        unix_seconds() << 32 | u64::from(self.shared.next.fetch_add(1, Ordering::Relaxed))
-    }
 }
 
 /// Removes everything an earlier daemon left attached and pinned.
@@ -203,7 +251,7 @@ pub(crate) fn detach(pin_dir: &FsPath, force: bool) -> anyhow::Result<DetachRepo
     }
     let pins = attach::PinDir::open(pin_dir)?;
     // A directory without maps, or with another version's, has no flows to ask about.
-    let ended = match table::Reader::open(&pins) {
+    let ended = match reader::Reader::open(&pins) {
         Ok(reader) => end_all(&pins, &reader, force)?,
         Err(error) if force => {
             tracing::warn!(%error, "the flow table cannot be read, removed all the same");
@@ -217,29 +265,32 @@ pub(crate) fn detach(pin_dir: &FsPath, force: bool) -> anyhow::Result<DetachRepo
     Ok(DetachReport { ended, found: true })
 }
 
-fn end_all(pins: &attach::PinDir, reader: &table::Reader, force: bool) -> anyhow::Result<usize> {
-    let live: Vec<_> = reader
-        .entries()
-        .into_iter()
-        .filter(table::Entry::committed)
-        .collect();
-    if live.is_empty() {
+fn end_all(pins: &attach::PinDir, reader: &reader::Reader, force: bool) -> anyhow::Result<usize> {
+    let mut live = 0;
+    reader.each(|entry| live += usize::from(entry.committed()))?;
+    if live == 0 {
         return Ok(0);
     }
     if !force {
         anyhow::bail!(
-            "{} connections are carried by the kernel; --force ends them with resets",
-            live.len()
+            "{live} connections are carried by the kernel; --force ends them with resets"
         );
     }
     let (ebpf, _) = attach::load(pins, 1, &(0..=0))?;
     let table = table::Table::new(ebpf, pins)?;
-    for entry in &live {
-        table.end(entry)?;
-        reset::both_ends(&entry.client, &entry.flow)
-            .with_context(|| format!("resetting connection {:x}", entry.flow.id))?;
-    }
-    Ok(live.len())
+    let mut result = Ok(());
+    reader.each(|entry| {
+        if entry.committed() && result.is_ok() {
+            result = cut(&table, &entry);
+        }
+    })?;
+    result.map(|()| live)
+}
+
+fn cut(table: &table::Table, entry: &table::Entry) -> anyhow::Result<()> {
+    table.end(entry)?;
+    reset::both_ends(&entry.client, &entry.flow)
+        .with_context(|| format!("resetting connection {:x}", entry.flow.id))
 }
 
 fn start(settings: &Settings, events: mpsc::Sender<Event>) -> anyhow::Result<Fastpath> {
@@ -248,7 +299,7 @@ fn start(settings: &Settings, events: mpsc::Sender<Event>) -> anyhow::Result<Fas
         Err(error) if error.is::<attach::InUse>() => return Err(error),
         Err(error) => return Ok(Fastpath::Off(first_line(&format!("{error:#}")))),
     };
-    let adopted = lifecycle::adopt(&active);
+    let adopted = lifecycle::adopt(&active).context("adopting the flows of an earlier daemon")?;
     for interface in &active.status {
         let InterfaceStatus { name, path, reason } = interface;
         tracing::info!(interface = name, ?path, reason, "attached");
@@ -277,7 +328,7 @@ fn prepare(
     kernel_log::start(&mut ebpf)?;
     let status = attach::attach(&mut ebpf, &pins, settings)?;
     let table = table::Table::new(ebpf, &pins)?;
-    let reader = table::Reader::open(&pins)?;
+    let reader = reader::Reader::open(&pins)?;
     let ports = ports::Ports::new(settings.source_ports.clone(), random_start() as u16);
     Ok((Active::new(table, ports, reader, status, pins), hints))
 }

@@ -14,7 +14,8 @@ use nix::time::{ClockId, clock_gettime};
 
 use super::address;
 use super::attach::PinDir;
-use super::types::{FlowInfo, Owner, Path, Request as Asked};
+use super::census::Census;
+use super::types::{FlowHandle, FlowInfo, Owner, Path, Request as Asked};
 
 /// BPF_NOEXIST: an entry that is there belongs to somebody.
 const NO_EXIST: u64 = 1;
@@ -26,6 +27,7 @@ pub(super) struct Table {
     counts: PerCpuArray<MapData, u64>,
     ebpf: aya::Ebpf,
     capacity: u64,
+    census: Census,
 }
 
 /// A flow with its key.
@@ -54,6 +56,7 @@ impl Table {
             counts,
             ebpf,
             capacity,
+            census: Census::default(),
         })
     }
 
@@ -72,7 +75,19 @@ impl Table {
             .map_err(|error| {
                 let _ = self.flows.remove(client);
                 into_io(error)
-            })
+            })?;
+        self.census.came(flow);
+        Ok(())
+    }
+
+    /// Counts an entry that an earlier daemon has inserted.
+    pub(super) fn adopt(&mut self, entry: &Entry) {
+        self.census.came(&entry.flow);
+    }
+
+    /// What is in the table.
+    pub(super) fn census(&self) -> &Census {
+        &self.census
     }
 
     /// The entry of a client leg.
@@ -95,20 +110,26 @@ impl Table {
 
     /// Deletes a flow if it still has this id.
     pub(super) fn remove(&mut self, entry: &Entry) -> io::Result<()> {
-        if self
-            .get(&entry.client)?
-            .is_none_or(|flow| flow.id != entry.flow.id)
-        {
+        let found = self.get(&entry.client)?;
+        let Some(flow) = found.filter(|flow| flow.id == entry.flow.id) else {
             return Ok(());
-        }
+        };
         let target = address::target_key(&entry.client, &entry.flow.target);
         ignore_missing(self.targets.remove(&target))?;
-        ignore_missing(self.flows.remove(&entry.client))
+        ignore_missing(self.flows.remove(&entry.client))?;
+        self.census.went(&flow);
+        Ok(())
     }
 
-    /// Writes the shifts and swaps the word from `expected` to committed.
+    /// Writes the shifts and swaps the word from `expected` to committed. Whoever
+    /// succeeds says so to the census, see [`Self::count_committed`].
     pub(super) fn commit(&self, entry: &Entry, expected: u64, shifts: Shifts) -> io::Result<bool> {
         Ok(self.control(Op::Commit, entry, expected, shifts)? == Reply::Done as u32)
+    }
+
+    /// Counts an entry among the flows of the kernel.
+    pub(super) fn count_committed(&mut self, entry: &Entry) {
+        self.census.committed(&entry.flow);
     }
 
     /// Marks a flow ended: its packets are dropped, resets of this host pass.
@@ -158,45 +179,6 @@ impl Table {
     }
 }
 
-/// A view of the flow table of its own, so that a walk over many flows does not
-/// hold up handoffs.
-pub(super) struct Reader {
-    flows: HashMap<MapData, FlowKey, Flow>,
-    targets: HashMap<MapData, FlowKey, FlowKey>,
-}
-
-impl Reader {
-    /// Opens the pinned maps.
-    pub(super) fn open(pins: &PinDir) -> anyhow::Result<Self> {
-        let open = |name| anyhow::Ok(Map::HashMap(MapData::from_pin(pins.pin(name))?));
-        Ok(Self {
-            flows: open("FLOWS")?.try_into()?,
-            targets: open("TARGETS")?.try_into()?,
-        })
-    }
-
-    /// Every flow, in no order. (A deletion during the walk makes the kernel begin
-    /// again, so keys may come twice.)
-    pub(super) fn entries(&self) -> Vec<Entry> {
-        let flows: std::collections::HashMap<_, _> =
-            self.flows.iter().filter_map(Result::ok).collect();
-        flows
-            .into_iter()
-            .map(|(client, flow)| Entry { client, flow })
-            .collect()
-    }
-
-    /// The client leg that a target leg's key leads to.
-    pub(super) fn client_of(&self, target: &FlowKey) -> Option<FlowKey> {
-        self.targets.get(target, 0).ok()
-    }
-
-    /// Every key of the index.
-    pub(super) fn target_keys(&self) -> Vec<FlowKey> {
-        self.targets.keys().filter_map(Result::ok).collect()
-    }
-}
-
 impl Entry {
     /// A new entry in the observing state.
     pub(super) fn observing(client: FlowKey, target: Tuple, id: u64, request: &Asked) -> Self {
@@ -235,6 +217,10 @@ impl Entry {
             ..
         } = self.flow;
         FlowInfo {
+            handle: FlowHandle {
+                client: self.client,
+                id,
+            },
             id,
             owner: Owner {
                 listener,

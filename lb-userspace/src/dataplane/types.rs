@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use lb_common::flow::FlowKey;
 use lb_common::syn::Limits;
 
 /// How the fast path is asked to run (`[fastpath]` of the configuration).
@@ -81,7 +82,7 @@ pub(crate) enum Refusal {
 
 /// Names a flow keeps for the daemon that adopts it: hashes of configuration names
 /// (`id::flow_label`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Owner {
     /// The listener's.
     pub(crate) listener: u32,
@@ -104,9 +105,20 @@ pub(crate) struct Request {
     pub(crate) connect_timeout: Duration,
 }
 
+/// What finds a flow again in the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FlowHandle {
+    /// Key of the client leg.
+    pub(super) client: FlowKey,
+    /// Tells it from a later flow with the same key.
+    pub(super) id: u64,
+}
+
 /// One connection the kernel carries, as read from the flow table.
 #[derive(Debug, Clone)]
 pub(crate) struct FlowInfo {
+    /// To end it by.
+    pub(crate) handle: FlowHandle,
     /// The id that the connection had as a candidate already.
     pub(crate) id: u64,
     /// Listener and target group.
@@ -154,6 +166,10 @@ pub(crate) enum EndCause {
     Reset,
     /// No payload for the idle timeout.
     Idle,
+    /// An operator asked for it.
+    Asked,
+    /// The daemon ends, and its flows were to end with it.
+    Shutdown,
 }
 
 /// Result of one attempt to hand a connection to the kernel.

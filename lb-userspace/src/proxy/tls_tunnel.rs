@@ -65,6 +65,7 @@ impl Relay {
                 cause = poll_fn(|cx| self.poll(cx, listed)) => return cause,
                 () = tokio::time::sleep_until(idle_at) => {}
                 () = drain.reached(Stage::Closing) => return Cause::Drained,
+                cause = listed.asked_to_end() => return Cause::Ended(cause),
             }
             // Payload has moved since, or it has not.
             if self.payload + self.idle_timeout <= Instant::now() {
@@ -102,7 +103,7 @@ impl Relay {
         match cause {
             Cause::HandedOff | Cause::Closed => {}
             Cause::Drained => self.client.take_leave().await,
-            Cause::Reset | Cause::Idle => {
+            Cause::Reset | Cause::Idle | Cause::Ended(_) => {
                 reset_when_dropped(self.client.socket());
                 reset_when_dropped(&self.target);
             }

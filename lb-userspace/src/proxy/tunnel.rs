@@ -3,7 +3,7 @@
 //! ```text
 //!   Relaying ── quiet moment, try_handoff ──▶ Committed (both sockets dropped)
 //!      │  ▲────────── NotNow: later ─────────────┘
-//!      └── both halves closed │ reset │ idle │ drained ──▶ ended
+//!      └── both halves closed │ reset │ idle │ drained │ asked to ──▶ ended
 //! ```
 
 use std::time::Duration;
@@ -17,7 +17,7 @@ use tracing::{debug, info};
 
 use super::pump::{Flow, Pump};
 use crate::connections::Listed;
-use crate::dataplane::{Candidate, Handoff, Refusal};
+use crate::dataplane::{Candidate, EndCause, Handoff, Refusal};
 use crate::drain::{Drain, Stage};
 use crate::metrics::TunnelMetrics;
 use crate::names;
@@ -51,6 +51,8 @@ pub(super) enum Cause {
     Reset,
     Idle,
     Drained,
+    /// Ended from here.
+    Ended(EndCause),
     HandedOff,
 }
 
@@ -61,6 +63,7 @@ impl Cause {
             Self::Reset => "reset",
             Self::Idle => "idle",
             Self::Drained => "drained",
+            Self::Ended(cause) => names::end_cause(cause),
             Self::HandedOff => "handed_off",
         }
     }
@@ -114,6 +117,9 @@ struct Relay {
 impl Relay {
     async fn run(&mut self, listed: &Listed, metrics: &TunnelMetrics) -> Cause {
         loop {
+            if let Some(cause) = listed.ending() {
+                return Cause::Ended(cause);
+            }
             let Ok((inward, outward)) = self.step(listed) else {
                 return Cause::Reset;
             };
@@ -133,7 +139,7 @@ impl Relay {
                 }
                 _ => {}
             }
-            if let Some(cause) = self.wait(inward, outward).await {
+            if let Some(cause) = self.wait(inward, outward, listed).await {
                 return cause;
             }
         }
@@ -157,7 +163,10 @@ impl Relay {
 
     /// Asks the data plane once; true if the kernel has the connection.
     fn try_handoff(&mut self, listed: &Listed, metrics: &TunnelMetrics) -> bool {
-        let answer = self.candidate.try_handoff(&self.client, &self.target);
+        let attempt = || self.candidate.try_handoff(&self.client, &self.target);
+        let Some(answer) = listed.hand_off(attempt) else {
+            return false;
+        };
         match answer {
             Handoff::Committed => metrics.committed(listed.opened.elapsed()),
             Handoff::NotNow(reason) => {
@@ -175,7 +184,7 @@ impl Relay {
     }
 
     /// Sleeps until there is something to do; a cause if that is to end.
-    async fn wait(&mut self, inward: Flow, outward: Flow) -> Option<Cause> {
+    async fn wait(&mut self, inward: Flow, outward: Flow, listed: &Listed) -> Option<Cause> {
         let quiet = (inward, outward) == (Flow::Quiet, Flow::Quiet);
         let idle_at = self.payload + self.idle_timeout;
         let wake_at = match self.attempts.next {
@@ -189,6 +198,7 @@ impl Relay {
                 (Instant::now() >= idle_at).then_some(Cause::Idle)
             }
             () = self.drain.reached(Stage::Closing) => Some(Cause::Drained),
+            cause = listed.asked_to_end() => Some(Cause::Ended(cause)),
         }
     }
 
@@ -198,9 +208,9 @@ impl Relay {
             // The data plane has the sockets in repair: no call may touch them
             // any more, and dropping them sends nothing.
             Cause::HandedOff | Cause::Closed | Cause::Drained => {}
-            // A reset is passed on as a reset; an idle connection gets one so
+            // A reset is passed on as a reset; what is ended from here gets one so
             // that both ends learn of it at once.
-            Cause::Reset | Cause::Idle => {
+            Cause::Reset | Cause::Idle | Cause::Ended(_) => {
                 reset_when_dropped(&self.client);
                 reset_when_dropped(&self.target);
             }

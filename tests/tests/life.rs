@@ -1,0 +1,180 @@
+//! Proves how connections end from here: each or many, whatever carries them,
+//! with a reset to both ends.
+
+use std::io::ErrorKind;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use lb_tests::client::{WebSocket, who};
+use lb_tests::daemon::{Config, More, limpet};
+use lb_tests::lab::Lab;
+use lb_tests::scene::{Scene, play};
+use lb_tests::target::End;
+use lb_tests::until::{until, when};
+use tokio::io::AsyncReadExt;
+use tokio::time::timeout;
+
+/// What takes milliseconds, on a machine that does much else.
+const SOON: Duration = Duration::from_secs(15);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_flow_is_ended_by_its_id() -> Result<()> {
+    play("auto", ends_one).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_relayed_connection_is_ended_by_its_id() -> Result<()> {
+    play("off", ends_one).await
+}
+
+async fn ends_one(scene: &mut Scene<'_>) -> Result<()> {
+    let (ended, _) = scene.client.web_socket("/ws", None).await?;
+    let first = scene.settled(1).await?.remove(0);
+    let (mut other, _) = scene.client.web_socket("/ws", None).await?;
+    scene.settled(2).await?;
+    let arguments = ["reset", &first.id];
+    let output = limpet(scene.lab, &arguments)?;
+    ensure!(output.status.success(), "{output:?}");
+    is_reset(ended).await?;
+    scene.target_saw("a reset", is_broken).await?;
+    scene.settled(1).await.context("only that one")?;
+    who(&mut other).await.context("the other lives")?;
+    until("the end is logged", SOON, async || {
+        let log = scene.daemon.log();
+        when(log.contains("cause=\"ended\""), || log.clone())
+    })
+    .await?;
+    let again = limpet(scene.lab, &arguments)?;
+    ensure!(again.status.code() == Some(1), "no longer there: {again:?}");
+    other.close(None).await?;
+    drop(other);
+    scene.all_gone().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_are_ended_over_the_window_and_no_others() -> Result<()> {
+    let lab = Lab::new()?;
+    let mut config = Config::new(&lab, "auto");
+    config.more = More {
+        root: "end_window = \"2s\"".to_owned(),
+        ..More::default()
+    };
+    let scene = Scene::set(&lab, &config).await?;
+    let mut sockets = Vec::new();
+    for _ in 0..9 {
+        sockets.push(scene.client.web_socket("/ws", None).await?.0);
+    }
+    scene.settled(9).await?;
+    let admin = &scene.daemon.admin;
+    for query in [
+        "",
+        "?path=tc",
+        "?client=all",
+        "?client=10.71.0.0/16&limit=5",
+    ] {
+        let refused = admin.delete(&format!("/v1/connections{query}")).await?;
+        ensure!(refused.status == 400, "{query}: {refused:?}");
+    }
+    let nobody = admin.delete("/v1/connections?client=10.99.0.0/16").await?;
+    ensure!(
+        nobody.status == 202 && nobody.body.contains("\"connections\":0"),
+        "{nobody:?}"
+    );
+    let start = Instant::now();
+    let target = lab.target(1);
+    let answer = admin
+        .delete(&format!(
+            "/v1/connections?target={target}&client=10.71.0.0/16"
+        ))
+        .await?;
+    ensure!(
+        answer.status == 202 && answer.body.contains("\"connections\":3"),
+        "{answer:?}"
+    );
+    scene.settled(6).await?;
+    ensure!(
+        start.elapsed() >= Duration::from_secs(2),
+        "not paced: {:?}",
+        start.elapsed()
+    );
+    let left = admin.connections().await?;
+    ensure!(
+        left.iter().all(|one| one.target != target.to_string()),
+        "{left:?}"
+    );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_show_each_once_while_others_come_and_go() -> Result<()> {
+    play("auto", async |scene| {
+        let mut sockets = Vec::new();
+        for _ in 0..7 {
+            sockets.push(scene.client.web_socket("/ws", None).await?.0);
+        }
+        let all = scene.settled(7).await?;
+        let admin = &scene.daemon.admin;
+        for limit in [1, 2, 7, 1000] {
+            let (mut seen, mut cursor) = (Vec::new(), String::new());
+            loop {
+                let (page, next) = admin.page(&format!("limit={limit}{cursor}")).await?;
+                ensure!(page.len() <= limit, "{} of {limit}", page.len());
+                ensure!(
+                    next.is_none() || page.len() == limit,
+                    "a short page goes on"
+                );
+                seen.extend(page.into_iter().map(|one| one.id));
+                // One more between two pages, gone before the next round.
+                scene.client.get("/", None).await?;
+                let Some(next) = next else { break };
+                cursor = format!("&cursor={next}");
+            }
+            seen.sort();
+            let mut expected: Vec<_> = all.iter().map(|one| one.id.clone()).collect();
+            expected.sort();
+            ensure!(
+                seen == expected,
+                "limit {limit}: {seen:?}, not {expected:?}"
+            );
+        }
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn term_ends_flows_where_it_is_told_to() -> Result<()> {
+    let lab = Lab::new()?;
+    let mut config = Config::new(&lab, "auto");
+    config.more = More {
+        root: "shutdown_flows = \"end\"\nend_window = \"1s\"".to_owned(),
+        ..More::default()
+    };
+    let mut scene = Scene::set(&lab, &config).await?;
+    let (first, _) = scene.client.web_socket("/ws", None).await?;
+    let (second, _) = scene.client.web_socket("/ws", None).await?;
+    scene.settled(2).await?;
+    let status = scene.daemon.terminate().await?;
+    ensure!(status.success(), "{status}");
+    is_reset(first).await?;
+    is_reset(second).await?;
+    let log = scene.daemon.log();
+    let booked = log.matches("cause=\"shutdown\"").count();
+    ensure!(booked == 2, "{booked} booked:\n{log}");
+    Ok(())
+}
+
+async fn is_reset(socket: WebSocket) -> Result<()> {
+    let end = timeout(SOON, socket.into_inner().read(&mut [0; 16])).await;
+    let end = end.context("the client is left waiting")?;
+    ensure!(
+        end.as_ref()
+            .is_err_and(|e| e.kind() == ErrorKind::ConnectionReset),
+        "{end:?}"
+    );
+    Ok(())
+}
+
+fn is_broken(end: &End) -> bool {
+    matches!(end, End::Broken(_))
+}
