@@ -2,6 +2,7 @@
 //! only the difference of what was changed is carried over.
 
 use crate::flow::Address;
+use crate::packet::Packet;
 
 /// A difference of 16-bit words in one's complement, network byte order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -92,7 +93,46 @@ impl Diff {
     }
 }
 
-/// The checksum over whole bytes (RFC 1071); the reference for tests.
+/// A sum of 16-bit words in one's complement (RFC 1071), for a packet that is made anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sum(Diff);
+
+impl Sum {
+    /// Of no words.
+    pub const NONE: Sum = Sum(Diff::NONE);
+
+    /// Adds one word, in host order.
+    #[inline(always)]
+    pub const fn word(self, word: u16) -> Sum {
+        // What replaces minus zero has been added.
+        Sum(self.0.word(0xffff, word))
+    }
+
+    /// Adds `LONGS` times four bytes of a packet; `None` beyond its end.
+    #[inline(always)]
+    pub fn over<const LONGS: usize, P: Packet>(self, packet: &P, offset: usize) -> Option<Sum> {
+        let mut sum = self;
+        for long in 0..LONGS {
+            let bytes = u32::from_be_bytes(packet.load(offset + long * 4)?);
+            sum = sum.word((bytes >> 16) as u16).word(bytes as u16);
+        }
+        Some(sum)
+    }
+
+    /// Both sums.
+    #[inline(always)]
+    pub const fn and(self, other: Sum) -> Sum {
+        Sum(self.0.and(other.0))
+    }
+
+    /// The field that makes the sum over it, too, all ones.
+    #[inline(always)]
+    pub const fn checksum(self) -> u16 {
+        !self.0.fold()
+    }
+}
+
+/// The checksum over whole bytes; the reference for tests.
 pub fn sum(bytes: &[u8]) -> u16 {
     let mut total = 0u64;
     for pair in bytes.chunks(2) {

@@ -132,7 +132,8 @@ impl FlowKey {
 }
 
 /// Constants of a committed flow; written once, before the commit. Until then
-/// `seq[0]` has what the SYN to the target may ask for ([`crate::syn::Limits`]).
+/// `seq[0]` has what the SYN to the target may ask for ([`crate::syn::Limits`]). Only
+/// the interfaces are kept up to date by packets.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Shifts {
@@ -145,7 +146,8 @@ pub struct Shifts {
     pub scale_sent: [u8; 2],
     /// Window scale the balancer announced to each side.
     pub scale_announced: [u8; 2],
-    /// Interface through which each side is reached.
+    /// Interface that each side's packets come in by; its own are sent there where the
+    /// routing table cannot be asked.
     pub ifindex: [u32; 2],
 }
 

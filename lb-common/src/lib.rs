@@ -9,6 +9,7 @@ pub mod checksum;
 pub mod control;
 pub mod event;
 pub mod flow;
+pub mod icmp;
 pub mod options;
 pub mod outcome;
 pub mod packet;

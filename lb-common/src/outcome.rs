@@ -30,11 +30,21 @@ pub enum Outcome {
     Guarded,
     /// The balancer's own SYN to a target, made to ask for what the client's leg has.
     Matched,
+    /// ICMP "too big" about a live flow, translated for the end whose packet it was.
+    TooBig,
+    /// Another ICMP error about a live flow, translated likewise.
+    Unreachable,
+    /// ICMP error whose quoted packet the flow has not sent lately, dropped.
+    Doubted,
+    /// Longer than its way out takes, answered with ICMP "too big".
+    Narrow,
+    /// The routing table forbids its destination, dropped.
+    Unroutable,
 }
 
 impl Outcome {
     /// All, in the order of their numbers.
-    pub const ALL: [Outcome; 13] = [
+    pub const ALL: [Outcome; 18] = [
         Outcome::Other,
         Outcome::NoFlow,
         Outcome::Observed,
@@ -48,6 +58,11 @@ impl Outcome {
         Outcome::Ended,
         Outcome::Guarded,
         Outcome::Matched,
+        Outcome::TooBig,
+        Outcome::Unreachable,
+        Outcome::Doubted,
+        Outcome::Narrow,
+        Outcome::Unroutable,
     ];
 
     /// The metric's label.
@@ -66,6 +81,11 @@ impl Outcome {
             Outcome::Ended => "ended",
             Outcome::Guarded => "guarded",
             Outcome::Matched => "matched",
+            Outcome::TooBig => "too_big",
+            Outcome::Unreachable => "unreachable",
+            Outcome::Doubted => "doubted",
+            Outcome::Narrow => "narrow",
+            Outcome::Unroutable => "unroutable",
         }
     }
 }

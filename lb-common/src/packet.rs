@@ -1,6 +1,8 @@
-//! Reading a frame: Ethernet, IP, TCP, down to what the pipeline needs.
+//! Reading a frame: Ethernet, IP, TCP, down to what the pipeline needs; what ICMP
+//! quotes of one is [`crate::icmp`]'s.
 
 use crate::flow::{Address, Family, FlowKey, Tuple};
+use crate::icmp::{self, Report};
 use crate::options::{MAX, Options, Step};
 
 /// A frame from its Ethernet header on, however it is held.
@@ -51,10 +53,12 @@ pub mod flags {
 
 const ETHERTYPE_V4: u16 = 0x0800;
 const ETHERTYPE_V6: u16 = 0x86dd;
-const PROTOCOL_TCP: u8 = 6;
+pub(crate) const PROTOCOL_ICMP: u8 = 1;
+pub(crate) const PROTOCOL_TCP: u8 = 6;
+pub(crate) const PROTOCOL_ICMP_V6: u8 = 58;
 /// More-fragments bit and fragment offset (RFC 791).
-const FRAGMENT_V4: u16 = 0x3fff;
-const FRAGMENT_OFFSET_V4: u16 = 0x1fff;
+pub(crate) const FRAGMENT_V4: u16 = 0x3fff;
+pub(crate) const FRAGMENT_OFFSET_V4: u16 = 0x1fff;
 
 /// A TCP segment, fixed fields in host order.
 ///
@@ -166,6 +170,11 @@ pub enum Shape {
     /// Only the key was filled in: to be dropped if it is a live flow's, else the
     /// stack's.
     Odd(Oddity),
+    /// An ICMP error about a TCP segment that the balancer's address has sent; key,
+    /// family, sequence number and TTL were filled in, see [`crate::icmp`].
+    Report(Report),
+    /// An ICMP error of which less can be reached than every one quotes.
+    Cut,
 }
 
 /// Parses a frame; bytes that cannot be reached make it [`Shape::Other`] before
@@ -189,12 +198,15 @@ fn parse_v4<P: Packet>(packet: &P, into: &mut Segment) -> Option<Shape> {
     let total = u16::from_be_bytes(packet.load(ETHERNET + 2)?) as usize;
     let fragment = u16::from_be_bytes(packet.load(ETHERNET + 6)?);
     let [ttl, protocol] = packet.load(ETHERNET + 8)?;
-    if protocol != PROTOCOL_TCP || fragment & FRAGMENT_OFFSET_V4 != 0 {
-        return Some(Shape::Other);
-    }
     into.family = Family::V4;
     into.ttl = ttl;
     into.key.family = Family::V4 as u8;
+    if protocol == PROTOCOL_ICMP && first == 0x45 && fragment & FRAGMENT_V4 == 0 {
+        return Some(icmp::parse_v4(packet, into));
+    }
+    if protocol != PROTOCOL_TCP || fragment & FRAGMENT_OFFSET_V4 != 0 {
+        return Some(Shape::Other);
+    }
     into.key.tuple.peer = Address::v4(word(packet, ETHERNET + 12)?);
     into.key.tuple.local = Address::v4(word(packet, ETHERNET + 16)?);
     let internet = ((first & 0x0f) as usize) * 4;
@@ -222,6 +234,9 @@ fn parse_v6<P: Packet>(packet: &P, into: &mut Segment) -> Option<Shape> {
     if next == PROTOCOL_TCP {
         ports(packet, TCP_V6, into)?;
         return Some(segment(packet, TCP_V6, length, into));
+    }
+    if next == PROTOCOL_ICMP_V6 {
+        return Some(icmp::parse_v6(packet, into));
     }
     let (at, oddity) = behind_extensions(packet, next)?;
     ports(packet, at, into)?;
@@ -261,7 +276,7 @@ fn behind_extensions<P: Packet>(packet: &P, first: u8) -> Option<(usize, Oddity)
 }
 
 #[inline(always)]
-fn ports<P: Packet>(packet: &P, tcp: usize, into: &mut Segment) -> Option<()> {
+pub(crate) fn ports<P: Packet>(packet: &P, tcp: usize, into: &mut Segment) -> Option<()> {
     into.key.tuple.peer_port = u16::from_ne_bytes(packet.load(tcp)?);
     into.key.tuple.local_port = u16::from_ne_bytes(packet.load(tcp + 2)?);
     Some(())
@@ -302,12 +317,12 @@ fn segment<P: Packet>(packet: &P, tcp: usize, length: usize, into: &mut Segment)
 
 /// Four bytes as they stand.
 #[inline(always)]
-fn word<P: Packet>(packet: &P, offset: usize) -> Option<u32> {
+pub(crate) fn word<P: Packet>(packet: &P, offset: usize) -> Option<u32> {
     Some(u32::from_ne_bytes(packet.load(offset)?))
 }
 
 #[inline(always)]
-fn address_v6<P: Packet>(packet: &P, offset: usize) -> Option<Address> {
+pub(crate) fn address_v6<P: Packet>(packet: &P, offset: usize) -> Option<Address> {
     Some(Address([
         word(packet, offset)?,
         word(packet, offset + 4)?,

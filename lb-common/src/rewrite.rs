@@ -10,7 +10,7 @@ use crate::options::{Options, TIMESTAMPS_ALONE};
 use crate::packet::{ETHERNET, Packet, Segment, TCP, flags};
 
 /// TTL of packets that the balancer makes itself (IP_DEFAULT_TTL).
-const OWN_TTL: u8 = 64;
+pub(crate) const OWN_TTL: u8 = 64;
 
 /// What one side's packets need on their way to the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -122,7 +122,7 @@ pub fn finish_checksum<P: Packet>(
 
 /// Addresses, TTL and header checksum; returns the pseudo header's difference.
 #[inline(always)]
-fn rewrite_v4<P: Packet>(
+pub(crate) fn rewrite_v4<P: Packet>(
     packet: &mut P,
     segment: &Segment,
     translation: &Translation<'_>,
@@ -139,7 +139,11 @@ fn rewrite_v4<P: Packet>(
 }
 
 #[inline(always)]
-fn replace_v4<P: Packet>(packet: &mut P, offset: usize, address: &Address) -> Option<Diff> {
+pub(crate) fn replace_v4<P: Packet>(
+    packet: &mut P,
+    offset: usize,
+    address: &Address,
+) -> Option<Diff> {
     let [.., new] = address.0;
     let old = u32::from_ne_bytes(packet.load(offset)?);
     packet.store(offset, new.to_ne_bytes())?;
@@ -166,7 +170,7 @@ fn rewrite_v6<P: Packet>(
 }
 
 #[inline(always)]
-fn store_v6<P: Packet>(packet: &mut P, offset: usize, address: &Address) -> Option<()> {
+pub(crate) fn store_v6<P: Packet>(packet: &mut P, offset: usize, address: &Address) -> Option<()> {
     let [a, b, c, d] = address.0;
     packet.store(offset, a.to_ne_bytes())?;
     packet.store(offset + 4, b.to_ne_bytes())?;

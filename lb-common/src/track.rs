@@ -47,6 +47,16 @@ pub fn reset_expected(flow: &Flow, side: Side) -> u32 {
         .wrapping_sub(flow.shifts.seq[side.index()])
 }
 
+/// Whether a report to `side` about a packet of its own, with this sequence number as
+/// `side` has sent it, can be true: sent, and not acknowledged long ago. The end that
+/// hears it asks more precisely.
+#[inline(always)]
+pub fn fits_report(flow: &Flow, side: Side, seq: u32) -> bool {
+    let acknowledged = reset_expected(flow, side);
+    let sent = flow.halves[side.index()].passed_end;
+    !after(acknowledged.wrapping_sub(WINDOW_SLACK), seq) && !after(seq, sent)
+}
+
 /// Whether everything `side` has sent, its FIN included, was acknowledged.
 pub fn all_acknowledged(flow: &Flow, side: Side) -> bool {
     !after(

@@ -1,6 +1,7 @@
 //! The decision on a parsed packet, the same for both hooks.
 
 use lb_common::flow::{Flow, FlowKey};
+use lb_common::icmp::Report;
 use lb_common::outcome::{Direction, Outcome};
 use lb_common::packet::{Oddity, Segment, Shape, flags};
 use lb_common::word;
@@ -8,6 +9,7 @@ use lb_common::word;
 use crate::lookup::{Found, find};
 use crate::observe::{observe, observe_untracked};
 use crate::packet::{Frame, Hook};
+use crate::report::believable;
 
 /// What is to be done with a packet.
 pub enum Decision<'a> {
@@ -17,6 +19,8 @@ pub enum Decision<'a> {
     Forward(Found<'a>, &'a Segment),
     /// A SYN on a live flow, to be answered.
     Challenge(Found<'a>, &'a Segment),
+    /// An ICMP error about a packet of the flow's, to be translated and sent on.
+    Report(Found<'a>, &'a Segment, Report),
 }
 
 /// Decides on a parsed packet; `ifindex` is the interface it came in on.
@@ -29,11 +33,15 @@ pub fn decide<'a, H: Hook>(
     segment: &'a Segment,
 ) -> Decision<'a> {
     match shape {
-        Shape::Other => Decision::Leave(Direction::None, Outcome::Other),
+        Shape::Other | Shape::Cut => Decision::Leave(Direction::None, Outcome::Other),
         Shape::Odd(oddity) => odd(&segment.key, oddity),
         Shape::Segment => match find(&segment.key) {
             None => Decision::Leave(Direction::None, Outcome::NoFlow),
             Some(found) => of_flow(frame, ifindex, found, segment),
+        },
+        Shape::Report(report) => match find(&segment.key) {
+            None => Decision::Leave(Direction::None, Outcome::NoFlow),
+            Some(found) => about_flow(found, segment, report),
         },
     }
 }
@@ -63,6 +71,24 @@ fn of_flow<'a, H: Hook>(
         return Decision::Leave(direction, Outcome::Expired);
     }
     Decision::Forward(found, segment)
+}
+
+/// While a flow is observed its sockets live and hear for themselves.
+#[inline(always)]
+fn about_flow<'a>(found: Found<'a>, segment: &'a Segment, report: Report) -> Decision<'a> {
+    let state = state(found.flow);
+    let outcome = if state & word::COMMITTED == 0 {
+        Outcome::Observed
+    } else if state & word::ENDED != 0 {
+        Outcome::Ended
+    } else if segment.ttl <= 1 {
+        Outcome::Expired
+    } else if !believable(&found, segment) {
+        Outcome::Doubted
+    } else {
+        return Decision::Report(found, segment, report);
+    };
+    Decision::Leave(Direction::from(found.side), outcome)
 }
 
 /// Anything but a plain segment never reaches the stack on a live flow: the stack

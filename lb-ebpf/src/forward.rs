@@ -12,9 +12,23 @@ use crate::atomic;
 use crate::lookup::Found;
 use crate::maps::EVENTS;
 
-/// Books a packet that is going to be forwarded.
+/// A flow without anything new for longer than this has rested, in nanoseconds: longer
+/// than a peer that is there leaves data unacknowledged.
+const REST: u64 = 1_000_000_000;
+
+/// Whether the flow has carried nothing new for a while.
 #[inline(always)]
-pub fn account(found: &Found<'_>, segment: &Segment) {
+pub fn rested(found: &Found<'_>) -> bool {
+    // SAFETY: as in `account`.
+    let seen = unsafe { (*found.flow).last_seen };
+    // SAFETY: a helper without arguments.
+    let now = unsafe { bpf_ktime_get_coarse_ns() };
+    now.saturating_sub(seen) > REST
+}
+
+/// Books a packet that is going to be forwarded; `ifindex` is where it came in.
+#[inline(always)]
+pub fn account(found: &Found<'_>, segment: &Segment, ifindex: u32) {
     // SAFETY: an element of FLOWS (lookup.rs), valid until the program returns.
     // Its fields are plain integers; two CPUs on one side's packets at once can
     // cost a count or the newest of two records, which the next packet mends.
@@ -29,14 +43,18 @@ pub fn account(found: &Found<'_>, segment: &Segment) {
         return;
     }
     if segment.has(flags::ACK) && fits_committed(flow, found.side, segment) {
-        record(flow, found, segment);
+        record(flow, found, segment, ifindex);
     }
 }
 
 #[inline(always)]
-fn record(flow: &mut Flow, found: &Found<'_>, segment: &Segment) {
+fn record(flow: &mut Flow, found: &Found<'_>, segment: &Segment, ifindex: u32) {
     let half = &mut flow.halves[found.side.index()];
     let fresh = after(segment.end(), half.passed_end);
+    if fresh || after(segment.ack, half.last_ack) {
+        // The sender's path may have moved; see route.rs for who needs to know.
+        flow.shifts.ifindex[found.side.index()] = ifindex;
+    }
     half.passed_end = later(segment.end(), half.passed_end);
     half.last_ack = later(segment.ack, half.last_ack);
     half.window = segment.window as u32;

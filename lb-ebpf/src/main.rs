@@ -21,6 +21,8 @@ mod lookup;
 mod maps;
 mod observe;
 mod packet;
+mod report;
+mod route;
 mod steer;
 
 use aya_ebpf::bindings::{TC_ACT_OK, TC_ACT_SHOT, xdp_action};
@@ -45,7 +47,12 @@ pub fn limpet_xdp(ctx: XdpContext) -> u32 {
         | Outcome::Expired
         | Outcome::Ended
         | Outcome::Guarded
-        | Outcome::Matched => xdp_action::XDP_DROP,
+        | Outcome::Matched
+        | Outcome::TooBig
+        | Outcome::Unreachable
+        | Outcome::Doubted
+        | Outcome::Narrow
+        | Outcome::Unroutable => xdp_action::XDP_DROP,
     }
 }
 
@@ -56,14 +63,20 @@ pub fn limpet_tc(ctx: TcContext) -> i32 {
     maps::count(direction, outcome);
     match outcome {
         Outcome::Other | Outcome::NoFlow | Outcome::Observed | Outcome::Deferred => TC_ACT_OK,
-        Outcome::Forwarded | Outcome::Challenged => redirected,
+        Outcome::Forwarded
+        | Outcome::Challenged
+        | Outcome::TooBig
+        | Outcome::Unreachable
+        | Outcome::Narrow => redirected,
         Outcome::Fragment
         | Outcome::Headers
         | Outcome::Malformed
         | Outcome::Expired
         | Outcome::Ended
         | Outcome::Guarded
-        | Outcome::Matched => TC_ACT_SHOT,
+        | Outcome::Matched
+        | Outcome::Doubted
+        | Outcome::Unroutable => TC_ACT_SHOT,
     }
 }
 

@@ -1,26 +1,26 @@
 //! From a decision to a packet on its way: what differs between XDP and TC.
 
-use aya_ebpf::bindings::{BPF_F_PSEUDO_HDR, TC_ACT_SHOT, bpf_fib_lookup as FibLookup};
-use aya_ebpf::helpers::generated::{bpf_fib_lookup, bpf_redirect, bpf_redirect_neigh};
+use aya_ebpf::bindings::{BPF_F_PSEUDO_HDR, TC_ACT_SHOT};
+use aya_ebpf::helpers::generated::bpf_redirect;
 use aya_ebpf::programs::{TcContext, XdpContext};
-use lb_common::flow::{Family, Flow};
+use lb_common::flow::Flow;
+use lb_common::icmp::Report;
 use lb_common::outcome::{Direction, Outcome};
-use lb_common::packet::{Oddity, Packet, Segment, Shape, TCP, TCP_V4, TCP_V6, parse};
+use lb_common::packet::{ETHERNET, Oddity, Packet, Segment, Shape, TCP, TCP_V4, TCP_V6, parse};
 use lb_common::rewrite::{Changes, Translation, challenge, finish_checksum, rewrite};
 
 use crate::decide::{Decision, decide};
-use crate::forward::{account, challenge_numbers};
+use crate::forward::{account, challenge_numbers, rested};
 use crate::lookup::Found;
 use crate::maps;
 use crate::packet::{Frame, Hook};
+use crate::report;
+use crate::route::{self, Way};
 
-const AF_INET: u8 = 2;
-const AF_INET6: u8 = 10;
-const PROTOCOL_TCP: u8 = 6;
 /// Ethernet, IPv6 and the longest TCP header.
 const HEADERS: u32 = (TCP_V6 + 60) as u32;
 /// Offset of the checksum in a TCP header.
-const CHECKSUM: usize = 16;
+pub const CHECKSUM: usize = 16;
 
 /// Runs a packet through at the XDP hook.
 #[inline(always)]
@@ -31,16 +31,18 @@ pub fn xdp(ctx: &XdpContext) -> (Direction, Outcome) {
     };
     let ifindex = ctx.ingress_ifindex() as u32;
     let shape = parse(&frame, segment);
-    let (found, segment, challenged) = match decide(&frame, ifindex, shape, segment) {
-        Decision::Leave(direction, outcome) => return (direction, outcome),
-        Decision::Challenge(found, segment) => (found, segment, true),
-        Decision::Forward(found, segment) => (found, segment, false),
-    };
-    let outcome = match challenged {
-        true => xdp_challenge(&mut frame, &found, segment).unwrap_or(Outcome::Malformed),
-        false => xdp_forward(ctx, &mut frame, &found, segment),
-    };
-    (Direction::from(found.side), outcome)
+    match decide(&frame, ifindex, shape, segment) {
+        Decision::Leave(direction, outcome) => (direction, outcome),
+        Decision::Challenge(found, segment) => (
+            Direction::from(found.side),
+            xdp_challenge(&mut frame, &found, segment).unwrap_or(Outcome::Malformed),
+        ),
+        Decision::Report(found, ..) => (Direction::from(found.side), Outcome::Deferred),
+        Decision::Forward(found, segment) => (
+            Direction::from(found.side),
+            xdp_forward(ctx, &mut frame, &found, segment),
+        ),
+    }
 }
 
 #[inline(always)]
@@ -56,6 +58,10 @@ fn xdp_challenge<H: Hook>(
 
 /// Asks the routing table for the next hop first; without an answer the packet is
 /// left untouched to the TC program behind.
+///
+/// So is the packet of a flow that has carried nothing new for a while: here nobody
+/// would notice that the next hop has another hardware address by now. There the
+/// neighbour layer sends it, and asks.
 #[inline(always)]
 fn xdp_forward(
     ctx: &XdpContext,
@@ -63,14 +69,18 @@ fn xdp_forward(
     found: &Found<'_>,
     segment: &Segment,
 ) -> Outcome {
-    let translation = translation(found);
-    let Some(hop) = next_hop(ctx, segment, &translation) else {
+    if rested(found) {
+        return Outcome::Deferred;
+    }
+    let leg = translation(found).leg;
+    let length = headers(segment) + segment.payload;
+    let Some(hop) = route::resolved(ctx, segment.family, leg, length) else {
         return Outcome::Deferred;
     };
     let Some(changes) = translate(frame, found, segment) else {
         return Outcome::Malformed;
     };
-    account(found, segment);
+    account(found, segment, ctx.ingress_ifindex() as u32);
     if finish_checksum(frame, segment, &changes).is_none()
         || frame.store(0, hop.dmac).is_none()
         || frame.store(6, hop.smac).is_none()
@@ -80,33 +90,6 @@ fn xdp_forward(
     // SAFETY: a helper of two integers. XDP_REDIRECT is returned by main.rs.
     unsafe { bpf_redirect(hop.ifindex, 0) };
     Outcome::Forwarded
-}
-
-#[inline(always)]
-fn next_hop(
-    ctx: &XdpContext,
-    segment: &Segment,
-    translation: &Translation<'_>,
-) -> Option<&'static FibLookup> {
-    let query = maps::fib_query()?;
-    query.ifindex = ctx.ingress_ifindex() as u32;
-    query.l4_protocol = PROTOCOL_TCP;
-    let (from, to) = (&translation.leg.local, &translation.leg.peer);
-    match segment.family {
-        Family::V4 => {
-            query.family = AF_INET;
-            query.__bindgen_anon_3.ipv4_src = from.0[3];
-            query.__bindgen_anon_4.ipv4_dst = to.0[3];
-        }
-        Family::V6 => {
-            query.family = AF_INET6;
-            query.__bindgen_anon_3.ipv6_src = from.0;
-            query.__bindgen_anon_4.ipv6_dst = to.0;
-        }
-    }
-    // SAFETY: the context the hook was given, and a structure of the size told.
-    let answer = unsafe { bpf_fib_lookup(ctx.ctx.cast(), query, size_of::<FibLookup>() as i32, 0) };
-    (answer == 0).then_some(query)
 }
 
 /// Runs a packet through at the TC hook; last, the action of a sent packet.
@@ -123,33 +106,101 @@ pub fn tc(ctx: &TcContext) -> (Direction, Outcome, i32) {
         return (Direction::None, Outcome::Other, TC_ACT_SHOT);
     }
     let shape = parse_linear(ctx, &mut frame, segment);
-    let (found, segment, challenged) = match decide(&frame, ifindex, shape, segment) {
-        Decision::Leave(direction, outcome) => return (direction, outcome, TC_ACT_SHOT),
-        Decision::Challenge(found, segment) => (found, segment, true),
-        Decision::Forward(found, segment) => (found, segment, false),
-    };
-    let direction = Direction::from(found.side);
-    let (changes, ifindex, outcome) = match challenged {
-        true => (
-            answer(&mut frame, &found, segment),
-            ifindex,
-            Outcome::Challenged,
-        ),
-        false => {
-            // SAFETY: an element of FLOWS (lookup.rs).
-            let ifindex = unsafe { (*found.flow).shifts.ifindex[found.side.other().index()] };
-            let changes = translate(&mut frame, &found, segment);
-            // What a dropped packet says has told its receiver nothing.
-            if changes.is_some() {
-                account(&found, segment);
-            }
-            (changes, ifindex, Outcome::Forwarded)
+    match decide(&frame, ifindex, shape, segment) {
+        Decision::Leave(direction, outcome) => (direction, outcome, TC_ACT_SHOT),
+        Decision::Challenge(found, segment) => {
+            let changes = answer(&mut frame, &found, segment);
+            let (outcome, sent) =
+                match changes.and_then(|changes| mend_checksum(ctx, segment, &changes)) {
+                    Some(()) => (Outcome::Challenged, route::send(ifindex, None)),
+                    None => (Outcome::Malformed, TC_ACT_SHOT),
+                };
+            (Direction::from(found.side), outcome, sent)
         }
-    };
-    match changes {
-        Some(changes) => (direction, outcome, send(ctx, segment, &changes, ifindex)),
-        None => (direction, Outcome::Malformed, TC_ACT_SHOT),
+        Decision::Report(found, segment, report) => {
+            let (outcome, sent) = tc_report(ctx, &mut frame, &found, segment, report);
+            (Direction::from(found.side), outcome, sent)
+        }
+        Decision::Forward(found, segment) => {
+            let (outcome, sent) = tc_forward(ctx, &mut frame, &found, segment, ifindex);
+            (Direction::from(found.side), outcome, sent)
+        }
     }
+}
+
+#[inline(always)]
+fn tc_forward(
+    ctx: &TcContext,
+    frame: &mut Frame<'_, TcContext>,
+    found: &Found<'_>,
+    segment: &Segment,
+    ifindex: u32,
+) -> (Outcome, i32) {
+    let (to, hop) = match way(ctx, found, segment, longest(ctx, segment)) {
+        Way::Open(to, hop) => (to, hop),
+        Way::Narrow(mtu) => {
+            let sent = report::refuse(ctx, segment, mtu, ifindex);
+            return (Outcome::Narrow, sent);
+        }
+        Way::Closed => return (Outcome::Unroutable, TC_ACT_SHOT),
+    };
+    // What a dropped packet says has told its receiver nothing.
+    let Some(changes) = translate(frame, found, segment) else {
+        return (Outcome::Malformed, TC_ACT_SHOT);
+    };
+    account(found, segment, ifindex);
+    match mend_checksum(ctx, segment, &changes) {
+        Some(()) => (Outcome::Forwarded, route::send(to, hop)),
+        None => (Outcome::Malformed, TC_ACT_SHOT),
+    }
+}
+
+/// Reports are short: no way is too narrow for one.
+#[inline(always)]
+fn tc_report(
+    ctx: &TcContext,
+    frame: &mut Frame<'_, TcContext>,
+    found: &Found<'_>,
+    segment: &Segment,
+    report: Report,
+) -> (Outcome, i32) {
+    let Way::Open(to, hop) = way(ctx, found, segment, 0) else {
+        return (Outcome::Unroutable, TC_ACT_SHOT);
+    };
+    if report::pass_on(frame, found, segment).is_none() {
+        return (Outcome::Malformed, TC_ACT_SHOT);
+    }
+    let outcome = match report {
+        Report::TooBig => Outcome::TooBig,
+        Report::Unreachable => Outcome::Unreachable,
+    };
+    (outcome, route::send(to, hop))
+}
+
+/// The way to the far end, for a packet of this length.
+#[inline(always)]
+fn way(ctx: &TcContext, found: &Found<'_>, segment: &Segment, length: u32) -> Way {
+    // SAFETY: an element of FLOWS (lookup.rs); a plain aligned field.
+    let learned = unsafe { (*found.flow).shifts.ifindex[found.side.other().index()] };
+    route::way(ctx, segment.family, translation(found).leg, length, learned)
+}
+
+/// Length of the IP packet, of one of GSO of the longest it will become.
+#[inline(always)]
+fn longest(ctx: &TcContext, segment: &Segment) -> u32 {
+    // SAFETY: the context is live for the program's run.
+    let size = unsafe { (*ctx.skb.skb).gso_size };
+    headers(segment)
+        + match size {
+            0 => segment.payload,
+            size => size,
+        }
+}
+
+/// Bytes before the payload, from the IP header on.
+#[inline(always)]
+fn headers(segment: &Segment) -> u32 {
+    (segment.tcp() - ETHERNET + segment.header()) as u32
 }
 
 /// Parses; headers that a driver has left in pages are pulled into the linear part
@@ -164,6 +215,7 @@ fn parse_linear<'a>(
     if linear >= TCP_V4 + TCP {
         let shape = parse(frame, segment);
         if shape != Shape::Odd(Oddity::Malformed)
+            && shape != Shape::Cut
             && (shape != Shape::Segment || segment.tcp() + segment.header() <= linear)
         {
             return shape;
@@ -182,17 +234,6 @@ fn parse_linear<'a>(
     parse(frame, segment)
 }
 
-/// Hands a rewritten packet to the neighbour layer of the interface. Packet pointers
-/// are dead after.
-#[inline(always)]
-fn send(ctx: &TcContext, segment: &Segment, changes: &Changes, ifindex: u32) -> i32 {
-    if mend_checksum(ctx, segment, changes).is_none() {
-        return TC_ACT_SHOT;
-    }
-    // SAFETY: no parameters given: the helper asks the routing table by itself.
-    unsafe { bpf_redirect_neigh(ifindex, core::ptr::null_mut(), 0, 0) as i32 }
-}
-
 /// Mends the TCP checksum, also one the hardware is to complete. Packet pointers are
 /// dead after.
 #[inline(always)]
@@ -206,7 +247,7 @@ pub fn mend_checksum(ctx: &TcContext, segment: &Segment, changes: &Changes) -> O
 }
 
 #[inline(always)]
-fn translation<'a>(found: &Found<'a>) -> Translation<'a> {
+pub fn translation<'a>(found: &Found<'a>) -> Translation<'a> {
     // SAFETY: an element of FLOWS (lookup.rs); its shifts are constant now.
     let flow: &'a Flow = unsafe { &*found.flow };
     Translation::new(&found.client.tuple, flow, found.side)

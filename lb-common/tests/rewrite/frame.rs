@@ -141,7 +141,7 @@ fn tcp_sum(from: IpAddr, to: IpAddr, tcp: &[u8]) -> u16 {
 }
 
 /// The sum of RFC 1071, not inverted.
-fn sum(bytes: &[u8]) -> u16 {
+pub(crate) fn sum(bytes: &[u8]) -> u16 {
     let mut sum = 0u32;
     for pair in bytes.chunks(2) {
         sum += u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0));
@@ -150,7 +150,7 @@ fn sum(bytes: &[u8]) -> u16 {
     sum as u16
 }
 
-fn be16(bytes: &[u8], at: usize) -> u16 {
+pub(crate) fn be16(bytes: &[u8], at: usize) -> u16 {
     u16::from_be_bytes(array(bytes, at))
 }
 

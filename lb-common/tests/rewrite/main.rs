@@ -5,9 +5,11 @@
 //! here asks the code under test what is right.
 
 mod challenge;
+mod error;
 mod expected;
 mod forward;
 mod frame;
+mod icmp;
 mod malformed;
 mod parse;
 mod piece;

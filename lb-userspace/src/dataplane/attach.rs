@@ -184,18 +184,8 @@ fn attach_one(
         .context("the kernel object has no program limpet_xdp")?
         .try_into()?;
     match attach_xdp(xdp, &pin, index, xdp_mode) {
-        Ok(()) => Ok((Path::Xdp, forwarding_note(name))),
+        Ok(()) => Ok((Path::Xdp, "set".into())),
         Err(error) => Ok((Path::Tc, format!("XDP refused ({error:#}), TC instead"))),
-    }
-}
-
-/// XDP asks the routing table, which answers only where forwarding is on; what it
-/// cannot send TC sends.
-fn forwarding_note(name: &str) -> String {
-    let path = format!("/proc/sys/net/ipv4/conf/{name}/forwarding");
-    match fs::read_to_string(path) {
-        Ok(value) if value.trim() == "1" => "set".into(),
-        _ => "set; forwarding is off on this interface, so IPv4 packets go on to TC".into(),
     }
 }
 

@@ -17,6 +17,7 @@ mod lifecycle;
 mod ports;
 mod reader;
 mod reset;
+mod routing;
 mod socket;
 mod table;
 #[cfg(test)]
@@ -323,6 +324,7 @@ fn prepare(
     settings: &Settings,
 ) -> anyhow::Result<(Active, aya::maps::RingBuf<aya::maps::MapData>)> {
     let pins = attach::PinDir::open(&settings.pin_dir)?;
+    routing::open();
     let (mut ebpf, hints) = attach::load(&pins, settings.max_flows, &settings.source_ports)?;
     #[cfg(feature = "kernel-log")]
     kernel_log::start(&mut ebpf)?;

@@ -8,6 +8,8 @@ mod challenging;
 mod closing;
 mod commit;
 mod dressing;
+#[path = "../../../../lb-common/tests/rewrite/error.rs"]
+mod error;
 mod forwarding;
 #[path = "../../../../lb-common/tests/rewrite/frame.rs"]
 mod frame;
@@ -25,6 +27,7 @@ mod race;
 #[path = "../../../../lb-common/tests/rewrite/reference.rs"]
 mod reference;
 mod refusing;
+mod reporting;
 mod routes;
 mod run;
 mod sample;

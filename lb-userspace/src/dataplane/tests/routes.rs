@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io::Write;
+use std::net::IpAddr;
 use std::process::{Command, Stdio};
 
 use nix::net::if_::if_nametoindex;
@@ -51,20 +52,7 @@ impl Routes {
     /// Puts this thread into a namespace of its own, which ends with it.
     pub(super) fn make() -> Self {
         unshare(CloneFlags::CLONE_NEWNET).expect("needs root: a network namespace");
-        let mut ip = Command::new("ip")
-            .args(["-batch", "-"])
-            .stdin(Stdio::piped())
-            .spawn()
-            .expect("`ip` runs (Debian package iproute2)");
-        let mut stdin = ip.stdin.take().expect("a pipe");
-        stdin
-            .write_all(ORDERS.as_bytes())
-            .expect("giving orders to ip");
-        drop(stdin);
-        assert!(
-            ip.wait().expect("ip ends").success(),
-            "needs veth pairs: ip could not make the routes"
-        );
+        ip(ORDERS);
         let routes = Self {
             client: index("clients"),
             target: index("targets"),
@@ -80,6 +68,36 @@ impl Routes {
             fs::write(path, if on { "1" } else { "0" }).expect("setting forwarding");
         }
     }
+
+    /// From now on both ways take packets of this length.
+    pub(super) fn mtu(&self, mtu: u32) {
+        ip(&format!(
+            "link set clients mtu {mtu}\nlink set targets mtu {mtu}\n"
+        ));
+    }
+
+    /// Adds a route that forbids an address.
+    pub(super) fn forbid(&self, kind: &str, address: IpAddr) {
+        ip(&format!("route add {kind} {address}\n"));
+    }
+}
+
+/// Gives orders to `ip` in this thread's namespace.
+fn ip(orders: &str) {
+    let mut ip = Command::new("ip")
+        .args(["-batch", "-"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("`ip` runs (Debian package iproute2)");
+    let mut stdin = ip.stdin.take().expect("a pipe");
+    stdin
+        .write_all(orders.as_bytes())
+        .expect("giving orders to ip");
+    drop(stdin);
+    assert!(
+        ip.wait().expect("ip ends").success(),
+        "needs veth pairs: ip refused {orders:?}"
+    );
 }
 
 fn index(name: &str) -> u32 {

@@ -53,6 +53,20 @@ impl Kernel {
         }
     }
 
+    /// A packet that is yet to be cut into segments of `gso` bytes (0: one that is not),
+    /// through the TC program.
+    pub(super) fn gso_from(&self, packet: &[u8], ifindex: u32, gso: u32) -> Run {
+        let segments = if gso == 0 { 0 } else { 3 };
+        // struct __sk_buff up to gso_size.
+        let mut context = [0; 45];
+        context[9] = ifindex;
+        context[10] = ifindex;
+        context[41] = segments;
+        context[44] = gso;
+        let program: &SchedClassifier = self.program("limpet_tc");
+        self.run(packet, &words(context), |options| program.test_run(options))
+    }
+
     /// The verdict alone, of a packet whose counters others move as well.
     pub(super) fn verdict(&self, packet: &[u8]) -> u32 {
         let program: &SchedClassifier = self.program("limpet_tc");

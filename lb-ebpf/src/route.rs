@@ -1,0 +1,130 @@
+//! The way out: interface and next hop of a leg, asked of the routing table for every
+//! packet, as the balancer's own socket would be routed.
+
+use aya_ebpf::bindings::{
+    BPF_FIB_LKUP_RET_BLACKHOLE, BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_PROHIBIT,
+    BPF_FIB_LKUP_RET_SUCCESS, BPF_FIB_LKUP_RET_UNREACHABLE, BPF_FIB_LOOKUP_SKIP_NEIGH,
+    bpf_fib_lookup as FibLookup, bpf_redir_neigh as NextHop,
+};
+use aya_ebpf::cty::c_void;
+use aya_ebpf::helpers::generated::{bpf_check_mtu, bpf_fib_lookup, bpf_redirect_neigh};
+use aya_ebpf::programs::{TcContext, XdpContext};
+use lb_common::flow::{Family, Tuple};
+
+use crate::maps;
+
+const AF_INET: u8 = 2;
+const AF_INET6: u8 = 10;
+const PROTOCOL_TCP: u8 = 6;
+/// Where packets of the host's own come from (net/flow.h, LOOPBACK_IFINDEX). The kernel
+/// answers only where forwarding is on; the daemon turns it on here and nowhere else.
+const LOOPBACK: u32 = 1;
+
+/// What the routing table says to a packet.
+pub enum Way {
+    /// To this interface, and the next hop there if the table has told it.
+    Open(u32, Option<NextHop>),
+    /// The packet is too long; this many bytes are not.
+    Narrow(u32),
+    /// Forbidden by a route.
+    Closed,
+}
+
+/// The way of a packet of `length` bytes on a leg. `learned` is where the leg's own
+/// packets come from, for when the table does not answer.
+#[inline(always)]
+pub fn way(ctx: &TcContext, family: Family, leg: &Tuple, length: u32, learned: u32) -> Way {
+    let Some(query) = question(family, leg, length) else {
+        return Way::Closed;
+    };
+    let answer = ask(ctx.skb.skb.cast(), query, BPF_FIB_LOOKUP_SKIP_NEIGH);
+    match answer {
+        BPF_FIB_LKUP_RET_SUCCESS => Way::Open(query.ifindex, Some(next_hop(query))),
+        // SAFETY: integers of one size; a refused packet's answer is the MTU.
+        BPF_FIB_LKUP_RET_FRAG_NEEDED => {
+            Way::Narrow(u32::from(unsafe { query.__bindgen_anon_1.mtu_result }))
+        }
+        BPF_FIB_LKUP_RET_BLACKHOLE | BPF_FIB_LKUP_RET_UNREACHABLE | BPF_FIB_LKUP_RET_PROHIBIT => {
+            Way::Closed
+        }
+        _ => unasked(ctx, length, learned),
+    }
+}
+
+#[inline(always)]
+fn unasked(ctx: &TcContext, length: u32, learned: u32) -> Way {
+    let mut mtu = 0;
+    // SAFETY: the context is live, and the helper writes one integer. Its own verdict
+    // would let pass every GSO packet; the MTU is what is asked for.
+    unsafe { bpf_check_mtu(ctx.skb.skb.cast(), learned, &mut mtu, 0, 0) };
+    if mtu != 0 && length > mtu {
+        Way::Narrow(mtu)
+    } else {
+        Way::Open(learned, None)
+    }
+}
+
+/// Hands the packet to the neighbour layer, which resolves the next hop and keeps it
+/// fresh. Packet pointers are dead after.
+#[inline(always)]
+pub fn send(ifindex: u32, next_hop: Option<NextHop>) -> i32 {
+    let sent = match next_hop {
+        // SAFETY: a structure of the size told.
+        Some(mut hop) => unsafe {
+            bpf_redirect_neigh(ifindex, &mut hop, size_of::<NextHop>() as i32, 0)
+        },
+        // SAFETY: no structure: the helper asks the routing table by itself.
+        None => unsafe { bpf_redirect_neigh(ifindex, core::ptr::null_mut(), 0, 0) },
+    };
+    sent as i32
+}
+
+/// Interface and hardware addresses for a packet of `length` bytes, where all is known.
+#[inline(always)]
+pub fn resolved(
+    ctx: &XdpContext,
+    family: Family,
+    leg: &Tuple,
+    length: u32,
+) -> Option<&'static FibLookup> {
+    let query = question(family, leg, length)?;
+    (ask(ctx.ctx.cast(), query, 0) == BPF_FIB_LKUP_RET_SUCCESS).then_some(query)
+}
+
+#[inline(always)]
+fn question(family: Family, leg: &Tuple, length: u32) -> Option<&'static mut FibLookup> {
+    let query = maps::fib_query()?;
+    query.ifindex = LOOPBACK;
+    query.l4_protocol = PROTOCOL_TCP;
+    query.__bindgen_anon_1.tot_len = length as u16;
+    match family {
+        Family::V4 => {
+            query.family = AF_INET;
+            query.__bindgen_anon_3.ipv4_src = leg.local.0[3];
+            query.__bindgen_anon_4.ipv4_dst = leg.peer.0[3];
+        }
+        Family::V6 => {
+            query.family = AF_INET6;
+            query.__bindgen_anon_3.ipv6_src = leg.local.0;
+            query.__bindgen_anon_4.ipv6_dst = leg.peer.0;
+        }
+    }
+    Some(query)
+}
+
+#[inline(always)]
+fn ask(ctx: *mut c_void, query: &mut FibLookup, flags: u32) -> u32 {
+    // SAFETY: the context the hook was given, and a structure of the size told.
+    unsafe { bpf_fib_lookup(ctx, query, size_of::<FibLookup>() as i32, flags) as u32 }
+}
+
+/// An IPv4 destination may have an IPv6 gateway; the table says so in the family.
+#[inline(always)]
+fn next_hop(query: &FibLookup) -> NextHop {
+    // SAFETY: NextHop is integers and a union of integers, for which zero is valid.
+    let mut hop: NextHop = unsafe { core::mem::zeroed() };
+    hop.nh_family = u32::from(query.family);
+    // SAFETY: both unions hold an address of either family at their beginning.
+    hop.__bindgen_anon_1.ipv6_nh = unsafe { query.__bindgen_anon_4.ipv6_dst };
+    hop
+}
