@@ -2,22 +2,24 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context;
+use http::StatusCode;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
+use crate::access::{AccessLog, Record};
 use crate::admin::{self, Admin, Names};
 use crate::config::{self, Config, Secret, ShutdownFlows};
 use crate::connections::Connections;
 use crate::dataplane::{Dataplane, EndCause, Event, FlowInfo};
 use crate::drain::{self, Drain, Drainer};
 use crate::ender::Ender;
-use crate::metrics::Metrics;
-use crate::proxy::{Groups, Proxy, Rules, Shared, target_client};
+use crate::metrics::{Metrics, Origin};
+use crate::proxy::{Groups, Proxy, Rules, Shared, noted_verdict, target_client};
 use crate::selection::{KERNEL, Selection};
 use crate::target::{Group, Registry};
 use crate::tls::{self, Certificates, Rotation};
@@ -49,8 +51,10 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         events,
         admin.names.clone(),
         shared.metrics.clone(),
+        shared.access.clone(),
     ));
     open_listeners(sockets, &routes, &secrets, &shared).context("TLS")?;
+    let access = shared.access.clone();
     // What is left of `shared` here must not keep the drain waiting.
     drop(shared);
     admin.ready.store(true, Ordering::Release);
@@ -59,8 +63,9 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         listeners = config.listeners.len(),
         "ready"
     );
-    signals.terminate().await;
-    end(&config, &admin, drainer, &mut signals).await;
+    signals.terminate(&access).await;
+    end(&config, &admin, drainer, &mut signals, &access).await;
+    access.flush();
     Ok(())
 }
 
@@ -108,12 +113,14 @@ fn group_secrets(config: &Config) -> anyhow::Result<Vec<Secret>> {
 }
 
 fn share(config: &Config, dataplane: &Dataplane, drain: Drain) -> anyhow::Result<Shared> {
+    let metrics = Arc::new(Metrics::new()?);
     Ok(Shared {
         limits: config.limits.clone(),
+        access: AccessLog::start(&config.log.access, metrics.access_log_dropped())?,
         dataplane: dataplane.clone(),
         targets: target_client(&config.limits),
         connections: Arc::new(Connections::default()),
-        metrics: Arc::new(Metrics::new()?),
+        metrics,
         drain,
     })
 }
@@ -186,7 +193,13 @@ fn serve_tls(listener: &config::Listener, drain: &Drain) -> Result<tls::Server, 
 }
 
 /// Not ready any more, nothing new; then the deadline, or a second signal.
-async fn end(config: &Config, admin: &Admin, drainer: Drainer, signals: &mut Signals) {
+async fn end(
+    config: &Config,
+    admin: &Admin,
+    drainer: Drainer,
+    signals: &mut Signals,
+    access: &AccessLog,
+) {
     admin.ready.store(false, Ordering::Release);
     drainer.start();
     let relayed = admin.connections.count();
@@ -199,7 +212,7 @@ async fn end(config: &Config, admin: &Admin, drainer: Drainer, signals: &mut Sig
     };
     tokio::select! {
         () = ended => info!("ended"),
-        () = signals.terminate() => warn!("ended at once, by a second signal"),
+        () = signals.terminate(access) => warn!("ended at once, by a second signal"),
     }
 }
 
@@ -236,22 +249,43 @@ async fn book_ended_flows(
     mut events: mpsc::Receiver<Event>,
     known: Arc<Names>,
     metrics: Arc<Metrics>,
+    access: AccessLog,
 ) {
     while let Some(Event::Ended { flow, cause }) = events.recv().await {
         book_ended_flow(&flow, names::end_cause(cause), &known, &metrics);
+        access.write(&flow_record(&flow, names::end_cause(cause), &known));
     }
 }
 
 fn book_ended_flow(flow: &FlowInfo, cause: &str, known: &Names, metrics: &Metrics) {
     let path = names::path(flow.path);
     metrics.tunnel().flow_ended(path, flow.age);
-    info!(
+    debug!(
         listener = %known.listener(flow.owner.listener),
         target_group = %known.target_group(flow.owner.target_group),
         target = %flow.target, client = %flow.client, path,
         bytes_in = flow.bytes_in, bytes_out = flow.bytes_out,
         duration_seconds = flow.age.as_secs_f64(), cause, "connection ended"
     );
+}
+
+/// What the flow table knows of a connection.
+fn flow_record(flow: &FlowInfo, cause: &'static str, known: &Names) -> Record {
+    let listener = known.listener(flow.owner.listener);
+    Record {
+        begun: SystemTime::now() - flow.age,
+        target_group: Some(known.target_group(flow.owner.target_group).into_owned()),
+        target: Some(flow.target),
+        status: Some(StatusCode::SWITCHING_PROTOCOLS.as_u16()),
+        origin: Some(Origin::Target.as_str()),
+        verdict: noted_verdict(flow.note()),
+        bytes_in: flow.bytes_in,
+        bytes_out: flow.bytes_out,
+        duration: flow.age,
+        path: names::path(flow.path),
+        cause,
+        ..Record::new("websocket", &listener, flow.client)
+    }
 }
 
 /// Every relayed connection takes two descriptors.
@@ -281,13 +315,14 @@ impl Signals {
     }
 
     /// Waits for TERM or INT.
-    async fn terminate(&mut self) {
+    async fn terminate(&mut self, access: &AccessLog) {
         loop {
             tokio::select! {
                 _ = self.term.recv() => return,
                 _ = self.int.recv() => return,
                 _ = self.hup.recv() => {
-                    warn!("HUP: reloading is not implemented yet; the configuration is unchanged");
+                    access.reopen();
+                    warn!("HUP: the access log is reopened; reloading is not implemented yet, the configuration is unchanged");
                 }
             }
         }

@@ -4,6 +4,7 @@
 //! `daemon` (the parts put together), `listen`, `tls`, `proxy`, `balance` and `target`,
 //! `dataplane`; beside them `admin`, `metrics`, `drain` and `ender`.
 
+mod access;
 mod admin;
 mod balance;
 mod cli;

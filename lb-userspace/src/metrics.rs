@@ -30,6 +30,16 @@ pub(crate) enum Origin {
     Target,
 }
 
+impl Origin {
+    /// The label, and the word in the access log.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Balancer => "balancer",
+            Self::Target => "target",
+        }
+    }
+}
+
 /// What became of an upgrade request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Upgrade {
@@ -53,6 +63,7 @@ pub(crate) struct Metrics {
     upgrades: IntCounterVec,
     stickiness: IntCounterVec,
     rejected: IntCounterVec,
+    access_log_dropped: IntCounter,
     tunnel: TunnelMetrics,
     pub(crate) gauges: Gauges,
 }
@@ -116,6 +127,10 @@ impl Metrics {
                 "Requests that no target has seen, because they were at fault",
                 &["listener", "reason"],
             )?,
+            access_log_dropped: new.counter(
+                "access_log_dropped_total",
+                "Lines of the access log that were not written",
+            )?,
             tunnel: TunnelMetrics::new(&new)?,
             gauges: Gauges::new(&new)?,
             registry,
@@ -130,12 +145,8 @@ impl Metrics {
         origin: Origin,
         took: Duration,
     ) {
-        let origin = match origin {
-            Origin::Balancer => "balancer",
-            Origin::Target => "target",
-        };
         self.requests
-            .with_label_values(&[listener, group, status.as_str(), origin])
+            .with_label_values(&[listener, group, status.as_str(), origin.as_str()])
             .inc();
         let duration = self.request_duration.with_label_values(&[listener, group]);
         duration.observe(took.as_secs_f64());
@@ -161,6 +172,11 @@ impl Metrics {
 
     pub(crate) fn rejected(&self, listener: &str, reason: &str) {
         self.rejected.with_label_values(&[listener, reason]).inc();
+    }
+
+    /// Counts lines of the access log that were not written.
+    pub(crate) fn access_log_dropped(&self) -> IntCounter {
+        self.access_log_dropped.clone()
     }
 
     /// What a new tunnel counts with.

@@ -41,6 +41,8 @@ pub struct Config {
 pub struct More {
     /// In front of all tables.
     pub root: String,
+    /// For `[log]`.
+    pub log: String,
     /// For `[limits]`.
     pub limits: String,
     /// For `[fastpath]`.
@@ -93,6 +95,7 @@ shutdown_deadline = "2s"
 
 [log]
 level = "debug"
+{log}
 
 [admin]
 bind = "{BIND}"
@@ -126,6 +129,7 @@ mode = "lb_cookie"
 {targets}
 {tables}"#,
             root = self.more.root,
+            log = self.more.log,
             limits = self.more.limits,
             fastpath = self.more.fastpath,
             listener = self.more.listener,

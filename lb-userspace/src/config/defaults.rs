@@ -10,6 +10,8 @@ pub(super) const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(30);
 pub(super) const END_WINDOW: Duration = Duration::from_secs(30);
 /// What an operator wants to read without having asked.
 pub(super) const LOG_LEVEL: &str = "info";
+/// Where containers and service managers look for it.
+pub(super) const ACCESS_TO: &str = "stdout";
 /// Loopback: reachable for tools on the host, closed to everybody else.
 pub(super) const ADMIN_BIND: &str = "127.0.0.1:9900";
 

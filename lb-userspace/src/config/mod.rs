@@ -30,7 +30,7 @@ pub(crate) use action::{Action, Fixed, Forward, Placeholder, Redirect};
 pub(crate) use admin::{Admin, AdminBind};
 pub(crate) use limits::Limits;
 pub(crate) use listener::{ForwardedFor, Listener, Protocol};
-pub(crate) use log::{Log, LogFormat};
+pub(crate) use log::{AccessFormat, AccessLog, AccessTo, Log, LogFormat};
 pub(crate) use pattern::{Case, Pattern};
 pub(crate) use rule::Condition;
 pub(crate) use secret::{MIN_SECRET, Secret};

@@ -97,7 +97,7 @@ impl Dataplane {
         target: SocketAddr,
         request: Request,
     ) -> io::Result<(TcpStream, Candidate)> {
-        let id = self.next_id();
+        let id = self.next_id() | u64::from(request.note) & types::NOTE;
         let connect = async {
             match &self.shared.fastpath {
                 Fastpath::On(active) => candidate::connect(active, id, target, &request).await,
@@ -162,7 +162,8 @@ impl Dataplane {
 
     /// Ids of connections made from now on are not below this one.
     pub(crate) fn next_id(&self) -> u64 {
-        unix_seconds() << 32 | u64::from(self.shared.next.fetch_add(1, Ordering::Relaxed))
+        let count = self.shared.next.fetch_add(1, Ordering::Relaxed);
+        unix_seconds() << 32 | u64::from(count << types::NOTE_BITS)
     }
 
     /// Flows by owner and target, without a walk.

@@ -95,6 +95,8 @@ pub(crate) struct Owner {
 pub(crate) struct Request {
     /// Listener and target group.
     pub(crate) owner: Owner,
+    /// What the daemon wants to be told at the end, 0 to 15; part of the id.
+    pub(crate) note: u8,
     /// The client's address and port.
     pub(crate) client: SocketAddr,
     /// The address and port the client connected to.
@@ -144,6 +146,17 @@ pub(crate) struct FlowInfo {
     /// The hook that carries it.
     pub(crate) path: Path,
 }
+
+impl FlowInfo {
+    /// What the daemon noted before the target was dialled.
+    pub(crate) fn note(&self) -> u8 {
+        (self.id & NOTE) as u8
+    }
+}
+
+/// The lowest bits of an id are a note; above them is a counter.
+pub(super) const NOTE_BITS: u32 = 4;
+pub(super) const NOTE: u64 = (1 << NOTE_BITS) - 1;
 
 /// What the data plane tells the daemon.
 #[derive(Debug)]

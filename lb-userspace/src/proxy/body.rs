@@ -9,11 +9,14 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
+use super::books::Books;
+
 /// A response body: the balancer's own words or a target's bytes.
 pub(super) struct Reply {
     source: Source,
     /// Dropped with the body: whatever must outlive the answer.
     held: Option<Box<dyn Send>>,
+    books: Option<Box<Books>>,
 }
 
 enum Source {
@@ -30,6 +33,7 @@ impl Reply {
         Self {
             source: Source::Text(Full::new(bytes)),
             held: None,
+            books: None,
         }
     }
 
@@ -41,6 +45,7 @@ impl Reply {
         Self {
             source: Source::Target(body),
             held: None,
+            books: None,
         }
     }
 
@@ -54,6 +59,39 @@ impl Reply {
     }
 }
 
+impl Reply {
+    /// Keeps the books of the answer.
+    pub(super) fn booked(mut self, books: Books) -> Self {
+        self.books = Some(Box::new(books));
+        self
+    }
+
+    fn book(&mut self, frame: &Poll<Option<Result<Frame<Bytes>, hyper::Error>>>) {
+        let Some(books) = &mut self.books else {
+            return;
+        };
+        match frame {
+            Poll::Ready(Some(Ok(frame))) => books.sent(frame.data_ref().map_or(0, Bytes::len)),
+            Poll::Ready(Some(Err(_))) => books.broken(),
+            Poll::Ready(None) | Poll::Pending => {}
+        }
+    }
+}
+
+impl Drop for Reply {
+    /// hyper does not ask for the end of a body whose length it knows; of one that
+    /// must not be sent it asks for nothing.
+    fn drop(&mut self) {
+        let whole = match &self.source {
+            Source::Text(_) => true,
+            Source::Target(body) => body.is_end_stream(),
+        };
+        if let Some(books) = self.books.as_mut().filter(|_| whole) {
+            books.done();
+        }
+    }
+}
+
 impl Body for Reply {
     type Data = Bytes;
     type Error = hyper::Error;
@@ -62,12 +100,14 @@ impl Body for Reply {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        match &mut self.source {
+        let frame = match &mut self.source {
             Source::Text(body) => Pin::new(body)
                 .poll_frame(cx)
                 .map_err(|never| match never {}),
             Source::Target(body) => Pin::new(body).poll_frame(cx),
-        }
+        };
+        self.book(&frame);
+        frame
     }
 
     fn is_end_stream(&self) -> bool {
@@ -110,6 +150,8 @@ pub(super) struct Progress {
     pub(super) moved: Instant,
     /// The target would take more, and the client has not sent it.
     pub(super) starved: bool,
+    /// Bytes that went to the target.
+    pub(super) bytes: u64,
 }
 
 impl Sender {
@@ -119,6 +161,7 @@ impl Sender {
         let progress = Progress {
             moved: Instant::now(),
             starved: false,
+            bytes: 0,
         };
         let content = Content {
             body,
@@ -164,6 +207,9 @@ impl Body for Parcel {
         content.progress.starved = frame.is_pending();
         if frame.is_ready() {
             content.progress.moved = Instant::now();
+        }
+        if let Poll::Ready(Some(Ok(frame))) = &frame {
+            content.progress.bytes += frame.data_ref().map_or(0, Bytes::len) as u64;
         }
         frame
     }

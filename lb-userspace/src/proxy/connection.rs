@@ -106,11 +106,11 @@ pub(crate) async fn serve(proxy: Arc<Proxy>, stream: TcpStream, client: SocketAd
             }
         }
         End::Done(Err(error)) if error.is_parse() => {
-            proxy.count_unparsed(unparsed_status(&error));
+            proxy.count_unparsed(&peer, unparsed_status(&error));
             close_gently(stream).await;
         }
         End::Expired(Expired::Head) => {
-            proxy.count_fault(Fault::ClientSlow);
+            proxy.count_fault(&peer, Fault::ClientSlow);
             refuse(stream, Fault::ClientSlow).await;
         }
         End::Expired(Expired::Idle) => stream.take_leave().await,
@@ -155,7 +155,9 @@ fn builder(proxy: &Proxy) -> http1::Builder {
     builder
         // `Pace` keeps this time, and can answer 408.
         .header_read_timeout(None)
-        .half_close(true)
+        // Scripts end their half behind a request. Over TLS nobody does: an end
+        // there is a client that has left.
+        .half_close(proxy.tls.is_none())
         .preserve_header_case(true)
         .max_headers(limits.header_count)
         .max_header_size(limits.header_bytes)

@@ -12,6 +12,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 use super::Proxy;
 use super::body::{Parcel, Reply, Sender};
+use super::books::Books;
 use super::connection::Peer;
 use super::fault::Fault;
 use super::headers;
@@ -58,6 +59,7 @@ pub(super) async fn forward(
     route: &Route,
     mut head: request::Parts,
     body: Incoming,
+    books: &mut Books,
 ) -> Result<Response<Reply>, Fault> {
     let mut session = Session::open(route, &mut head.headers);
     headers::strip_request(&mut head.headers);
@@ -72,9 +74,12 @@ pub(super) async fn forward(
     let sender = Sender::new(body);
     let mut fault = Fault::NoTarget;
     while let Some((target, parcel)) = session.target().zip(sender.parcel()) {
-        match attempt(proxy, &target, &head, parcel, &sender).await {
+        books.chosen(&target);
+        let result = attempt(proxy, &target, &head, parcel, &sender).await;
+        books.received(sender.progress().bytes);
+        match result {
             Ok(response) => {
-                proxy.count_verdict(route, &session);
+                books.count_verdict(&session);
                 return Ok(finish(response, &session, &target));
             }
             Err(Failure::Connect(this)) => {
@@ -87,7 +92,7 @@ pub(super) async fn forward(
             }
         }
     }
-    proxy.count_verdict(route, &session);
+    books.count_verdict(&session);
     Err(fault)
 }
 

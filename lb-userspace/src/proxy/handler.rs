@@ -2,66 +2,58 @@
 //! it takes, and the books.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use http::{Request, Response, StatusCode, request};
 use hyper::body::Incoming;
 use tracing::debug;
 
 use super::body::Reply;
+use super::books::Books;
 use super::connection::Peer;
 use super::fault::Fault;
-use super::route::Route;
 use super::rules::Action;
-use super::session::Session;
 use super::split::Split;
 use super::{Proxy, cookie, forward, gate, redirect, upgrade, websocket};
 use crate::metrics::{Origin, Upgrade};
 
 impl Proxy {
     /// Answers a request; faults become answers here and nowhere else.
-    pub(super) async fn handle(&self, peer: &Peer, request: Request<Incoming>) -> Response<Reply> {
+    pub(super) async fn handle(
+        self: &Arc<Self>,
+        peer: &Peer,
+        request: Request<Incoming>,
+    ) -> Response<Reply> {
         let framing = peer.pace.head_read();
-        let mut entry = Entry::new();
         let (head, body) = request.into_parts();
+        let mut books = Books::open(self, peer, &head);
         let answer = if framing.is_ambiguous() {
             Err(Fault::Malformed(
                 "both Content-Length and Transfer-Encoding",
             ))
         } else {
-            self.dispatch(peer, head, body, &mut entry).await
+            self.dispatch(peer, head, body, &mut books).await
         };
         let response = answer.unwrap_or_else(|fault| {
-            entry.origin = Origin::Balancer;
+            books.faulted(fault);
             self.answer(peer, fault)
         });
-        self.count(response.status(), &entry);
+        books.answer(response.status());
         let answering = peer.pace.answering();
-        response.map(|body| body.holding(answering))
+        response.map(|body| body.holding(answering).booked(books))
     }
 
     /// Books an answer that hyper made of a head it could not parse.
-    pub(super) fn count_unparsed(&self, status: StatusCode) {
-        self.shared
-            .metrics
-            .rejected(&self.listener.name, "malformed");
-        self.count(status, &Entry::refused());
+    pub(super) fn count_unparsed(self: &Arc<Self>, peer: &Peer, status: StatusCode) {
+        let reason = "malformed";
+        self.shared.metrics.rejected(&self.listener.name, reason);
+        Books::refuse(self, peer, reason, status);
     }
 
     /// Books an answer given without a request.
-    pub(super) fn count_fault(&self, fault: Fault) {
-        self.shared
-            .metrics
-            .rejected(&self.listener.name, fault.reason());
-        self.count(fault.status(), &Entry::refused());
-    }
-
-    pub(super) fn count_verdict(&self, route: &Route, session: &Session<'_>) {
-        if let Some(verdict) = session.verdict() {
-            self.shared
-                .metrics
-                .verdict(&route.group.name, verdict.as_str());
-        }
+    pub(super) fn count_fault(self: &Arc<Self>, peer: &Peer, fault: Fault) {
+        let reason = fault.reason();
+        self.shared.metrics.rejected(&self.listener.name, reason);
+        Books::refuse(self, peer, reason, fault.status());
     }
 
     async fn dispatch(
@@ -69,18 +61,18 @@ impl Proxy {
         peer: &Peer,
         mut head: request::Parts,
         body: Incoming,
-        entry: &mut Entry,
+        books: &mut Books,
     ) -> Result<Response<Reply>, Fault> {
         let wanted = websocket::is_wanted(&head.headers);
         if wanted {
             self.shared.metrics.upgrade_requested();
         }
         let result = match gate::check(&mut head) {
-            Ok(()) => self.act(peer, head, body, wanted, entry).await,
+            Ok(()) => self.act(peer, head, body, wanted, books).await,
             Err(fault) => Err(fault),
         };
         if wanted {
-            let outcome = outcome(&result, entry.origin);
+            let outcome = outcome(&result, books.origin());
             self.shared.metrics.upgrade(&self.listener.name, outcome);
         }
         result
@@ -93,16 +85,16 @@ impl Proxy {
         head: request::Parts,
         body: Incoming,
         wanted: bool,
-        entry: &mut Entry,
+        books: &mut Books,
     ) -> Result<Response<Reply>, Fault> {
         match self.rules.choose(&head, peer.client.ip()) {
-            Action::Forward(split) => self.send(peer, split, head, body, wanted, entry).await,
+            Action::Forward(split) => self.send(peer, split, head, body, wanted, books).await,
             Action::Redirect(to) => {
-                entry.origin = Origin::Balancer;
+                books.by_balancer();
                 redirect::redirect(to, &head, self.listener.protocol, peer.local)
             }
             Action::Fixed(answer) => {
-                entry.origin = Origin::Balancer;
+                books.by_balancer();
                 Ok(redirect::fixed(answer))
             }
         }
@@ -115,15 +107,15 @@ impl Proxy {
         mut head: request::Parts,
         body: Incoming,
         wanted: bool,
-        entry: &mut Entry,
+        books: &mut Books,
     ) -> Result<Response<Reply>, Fault> {
         let (route, cookie) = split.choose(&mut head.headers).ok_or(Fault::NoTarget)?;
-        entry.route = Some(route.clone());
+        books.routed(route);
         let mut response = if wanted {
             let offer = websocket::check_request(&head)?;
-            upgrade::upgrade(self, peer, route, head, &offer).await?
+            upgrade::upgrade(self, peer, route, head, &offer, books).await?
         } else {
-            forward::forward(self, peer, route, head, body).await?
+            forward::forward(self, peer, route, head, body, books).await?
         };
         if let Some(cookie) = cookie {
             cookie::set(response.headers_mut(), cookie);
@@ -142,43 +134,6 @@ impl Proxy {
             reason = fault.reason(), "answered by the balancer"
         );
         fault.response()
-    }
-
-    fn count(&self, status: StatusCode, entry: &Entry) {
-        let group = entry.route.as_ref().map_or("", |route| &route.group.name);
-        self.shared.metrics.request(
-            &self.listener.name,
-            group,
-            status,
-            entry.origin,
-            entry.begun.elapsed(),
-        );
-    }
-}
-
-/// What the books are to say of a request.
-struct Entry {
-    begun: Instant,
-    /// `None`: no target was to have it.
-    route: Option<Arc<Route>>,
-    origin: Origin,
-}
-
-impl Entry {
-    fn new() -> Self {
-        Self {
-            begun: Instant::now(),
-            route: None,
-            origin: Origin::Target,
-        }
-    }
-
-    /// Of an answer given without a request.
-    fn refused() -> Self {
-        Self {
-            origin: Origin::Balancer,
-            ..Self::new()
-        }
     }
 }
 

@@ -14,6 +14,7 @@
 )]
 
 mod body;
+mod books;
 mod client;
 mod condition;
 mod connection;
@@ -46,10 +47,12 @@ mod tls_tests;
 
 use std::sync::Arc;
 
+pub(crate) use books::noted_verdict;
 pub(crate) use connection::serve;
 pub(crate) use forward::{TargetClient, target_client};
 pub(crate) use rules::{Groups, Rules};
 
+use crate::access::AccessLog;
 use crate::config::{Limits, Listener};
 use crate::connections::Connections;
 use crate::dataplane::Dataplane;
@@ -65,6 +68,7 @@ pub(crate) struct Shared {
     pub(crate) targets: TargetClient,
     pub(crate) connections: Arc<Connections>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) access: AccessLog,
     pub(crate) drain: Drain,
 }
 

@@ -11,6 +11,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::{Groups, Proxy, Rules, Shared, target_client};
+use crate::access::AccessLog;
 use crate::config::{
     self, Action, Forward, ForwardedFor, Limits, Listener, Protocol, SameSite, Secret,
     TargetConfig, TargetGroup, Weighted,
@@ -56,6 +57,7 @@ impl Lab {
             targets: target_client(&limits),
             limits,
             dataplane,
+            access: AccessLog::off(),
             connections: Arc::default(),
             metrics: Arc::new(Metrics::new().expect("metrics")),
             drain,
@@ -150,7 +152,7 @@ fn limits() -> Limits {
         header_timeout: Duration::from_secs(5),
         header_bytes: 64 * 1024,
         header_count: 100,
-        response_timeout: Duration::from_secs(5),
+        response_timeout: Duration::from_secs(60),
     }
 }
 

@@ -33,7 +33,31 @@ async fn a_request() {
 }
 
 #[tokio::test]
+async fn a_client_that_leaves_first_is_counted_as_460() {
+    let lab = Lab::new(HOUR).await;
+    let mut client = lab.client().await;
+    let request = b"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n";
+    client.write_all(request).await.expect("written");
+    let (mut target, _) = lab.targets.accept().await.expect("accepted");
+    head(&mut target).await;
+    drop(client);
+    // Its request is taken back from the target.
+    assert_eq!(target.read(&mut [0; 1]).await.expect("an end"), 0);
+    let counted = r#"code="460",listener="secure",origin="balancer",target_group="chat"} 1"#;
+    let booked = async {
+        while !lab.metrics.render().expect("metrics").contains(counted) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    let limit = Duration::from_secs(10);
+    tokio::time::timeout(limit, booked).await.expect("a count");
+}
+
+#[tokio::test]
 async fn a_large_answer_arrives_whole_however_slowly_it_is_read() {
+    // Made beforehand: it takes its time, and everything here is one thread.
+    let wanted = pattern(FLOOD);
+    let sent = wanted.clone();
     let lab = Lab::new(HOUR).await;
     let mut client = lab.client().await;
     let request = b"GET / HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n";
@@ -43,12 +67,12 @@ async fn a_large_answer_arrives_whole_however_slowly_it_is_read() {
     let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {FLOOD}\r\n\r\n");
     let writer = tokio::spawn(async move {
         target.write_all(head.as_bytes()).await.expect("written");
-        target.write_all(&pattern(FLOOD)).await.expect("written");
+        target.write_all(&sent).await.expect("written");
     });
     super::tls_lab::head(&mut client).await;
     let mut body = Vec::new();
     client.read_to_end(&mut body).await.expect("a body");
-    assert!(body == pattern(FLOOD), "{} bytes, not as sent", body.len());
+    assert!(body == wanted, "{} bytes, not as sent", body.len());
     writer.await.expect("the writer ends");
 }
 

@@ -24,6 +24,7 @@ impl Tunnel {
             to_client,
             candidate,
             listed,
+            line,
             idle_timeout,
             metrics,
             drain,
@@ -40,9 +41,9 @@ impl Tunnel {
             payload: Instant::now(),
         };
         let cause = relay.run(&listed, drain).await;
-        let (bytes_in, bytes_out) = relay.moved();
+        let bytes = relay.moved();
         relay.close(cause).await;
-        report(&listed, &metrics, cause, bytes_in, bytes_out);
+        report(&listed, line, &metrics, cause, bytes);
     }
 }
 

@@ -13,9 +13,10 @@ use socket2::SockRef;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
-use tracing::{debug, info};
+use tracing::debug;
 
 use super::pump::{Flow, Pump};
+use crate::access;
 use crate::connections::Listed;
 use crate::dataplane::{Candidate, EndCause, Handoff, Refusal};
 use crate::drain::{Drain, Stage};
@@ -39,6 +40,7 @@ pub(super) struct Tunnel {
     pub(super) to_client: Bytes,
     pub(super) candidate: Candidate,
     pub(super) listed: Listed,
+    pub(super) line: access::Open,
     pub(super) idle_timeout: Duration,
     pub(super) metrics: TunnelMetrics,
     pub(super) drain: Drain,
@@ -78,6 +80,7 @@ impl Tunnel {
             to_client,
             candidate,
             listed,
+            line,
             idle_timeout,
             metrics,
             drain,
@@ -96,7 +99,7 @@ impl Tunnel {
         let cause = relay.run(&listed, &metrics).await;
         let (bytes_in, bytes_out) = (relay.inward.moved(), relay.outward.moved());
         relay.close(cause);
-        report(&listed, &metrics, cause, bytes_in, bytes_out);
+        report(&listed, line, &metrics, cause, (bytes_in, bytes_out));
     }
 }
 
@@ -281,13 +284,15 @@ impl Attempts {
 /// Writes the books of a connection that is not relayed any more.
 pub(super) fn report(
     listed: &Listed,
+    mut line: access::Open,
     metrics: &TunnelMetrics,
     cause: Cause,
-    bytes_in: u64,
-    bytes_out: u64,
+    (bytes_in, bytes_out): (u64, u64),
 ) {
     let duration = listed.opened.elapsed();
     if cause == Cause::HandedOff {
+        // The line is written when the flow ends.
+        line.forget();
         debug!(
             id = %format_args!("{:016x}", listed.id), client = %listed.client, target = %listed.target,
             after_seconds = duration.as_secs_f64(), "connection handed to the kernel"
@@ -295,7 +300,12 @@ pub(super) fn report(
         return;
     }
     metrics.ended(duration);
-    info!(
+    line.note(|record| {
+        record.bytes_in = bytes_in;
+        record.bytes_out = bytes_out;
+        record.cause = cause.as_str();
+    });
+    debug!(
         listener = listed.listener, target_group = listed.target_group,
         target = %listed.target, client = %listed.client, path = "userspace",
         reason = names::refusal(listed.reason()), bytes_in, bytes_out,

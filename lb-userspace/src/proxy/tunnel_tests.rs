@@ -7,6 +7,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use super::*;
+use crate::access::{AccessLog, Record};
 use crate::connections::{Connections, Identity};
 use crate::dataplane::{self, Dataplane, Mode, Owner, Request, Settings};
 use crate::drain::{self, Drainer};
@@ -37,6 +38,7 @@ async fn lab(idle_timeout: Duration, to_target: &'static [u8], to_client: &'stat
             listener: 1,
             target_group: 2,
         },
+        note: 0,
         client: from,
         local: address(&clients),
         limits: dataplane::limits(&accepted),
@@ -60,6 +62,7 @@ async fn lab(idle_timeout: Duration, to_target: &'static [u8], to_client: &'stat
             client: from,
         }),
         candidate,
+        line: AccessLog::off().open(|| Record::new("websocket", "web", from)),
         idle_timeout,
         metrics: Metrics::new().expect("metrics").tunnel(),
         drain,

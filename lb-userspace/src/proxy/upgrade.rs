@@ -20,6 +20,7 @@ use tokio::task::JoinHandle;
 
 use super::Proxy;
 use super::body::Reply;
+use super::books::{self, Books};
 use super::connection::Peer;
 use super::fault::Fault;
 use super::forward::connect_fault;
@@ -41,6 +42,7 @@ pub(super) async fn upgrade(
     route: &Route,
     mut head: request::Parts,
     offer: &Offer,
+    books: &mut Books,
 ) -> Result<Response<Reply>, Fault> {
     let mut session = Session::open(route, &mut head.headers);
     headers::strip_request(&mut head.headers);
@@ -55,8 +57,9 @@ pub(super) async fn upgrade(
     )?;
     head.extensions.remove::<OnUpgrade>();
     let connected = connect(proxy, peer, route, &mut session).await;
-    proxy.count_verdict(route, &session);
+    books.count_verdict(&session);
     let (target, stream, candidate) = connected?;
+    books.chosen(&target);
     let (response, leg) = ask(proxy, stream, head).await?;
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         return Ok(refused(response, leg, candidate, &session, &target));
@@ -64,7 +67,7 @@ pub(super) async fn upgrade(
     let (mut head, _) = response.into_parts();
     websocket::check_response(offer, &head)?;
     let parts = leg.finish().await?;
-    open(proxy, peer, route, &target, parts, candidate);
+    open(proxy, peer, route, &target, (parts, candidate), books);
     head.version = Version::HTTP_11;
     head.extensions.remove::<OnUpgrade>();
     headers::strip_hop_by_hop(&mut head.headers);
@@ -83,7 +86,7 @@ async fn connect(
 ) -> Result<(Arc<Target>, TcpStream, Candidate), Fault> {
     let mut fault = Fault::NoTarget;
     while let Some(target) = session.target() {
-        match dial(proxy, peer, route, &target).await {
+        match dial(proxy, peer, route, &target, books::note(session)).await {
             Ok((stream, candidate)) => {
                 // Frames are small and wait for nothing.
                 let _ = stream.set_nodelay(true);
@@ -104,6 +107,7 @@ async fn dial(
     peer: &Peer,
     route: &Route,
     target: &Target,
+    note: u8,
 ) -> io::Result<(TcpStream, Candidate)> {
     let connect_timeout = proxy.shared.limits.connect_timeout;
     let dataplane = &proxy.shared.dataplane;
@@ -114,6 +118,7 @@ async fn dial(
                     listener: id::flow_label(proxy.id),
                     target_group: id::flow_label(route.group.id),
                 },
+                note,
                 client: peer.client,
                 local: peer.local,
                 limits: peer.limits,
@@ -202,8 +207,8 @@ fn open(
     peer: &Peer,
     route: &Route,
     target: &Target,
-    parts: Parts<TokioIo<TcpStream>>,
-    candidate: Candidate,
+    (parts, candidate): (Parts<TokioIo<TcpStream>>, Candidate),
+    books: &mut Books,
 ) {
     let listed = proxy.shared.connections.enter(Identity {
         id: candidate.id(),
@@ -220,6 +225,7 @@ fn open(
         to_client: parts.read_buf,
         candidate,
         listed,
+        line: books.upgraded(),
         idle_timeout: proxy.listener.websocket_idle_timeout,
         metrics: proxy.shared.metrics.tunnel(),
         drain: proxy.shared.drain.clone(),
