@@ -25,7 +25,7 @@ mod report;
 mod route;
 mod steer;
 
-use aya_ebpf::bindings::{TC_ACT_OK, TC_ACT_SHOT, xdp_action};
+use aya_ebpf::bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC, xdp_action};
 use aya_ebpf::macros::{classifier, xdp};
 use aya_ebpf::programs::{TcContext, XdpContext};
 use lb_common::outcome::Outcome;
@@ -57,12 +57,13 @@ pub fn limpet_xdp(ctx: XdpContext) -> u32 {
 }
 
 /// Before the stack, behind XDP: resolves neighbours, knows GSO and partial checksums.
+/// What is not of a flow goes on to whatever program is attached next.
 #[classifier]
 pub fn limpet_tc(ctx: TcContext) -> i32 {
     let (direction, outcome, redirected) = steer::tc(&ctx);
     maps::count(direction, outcome);
     match outcome {
-        Outcome::Other | Outcome::NoFlow | Outcome::Observed | Outcome::Deferred => TC_ACT_OK,
+        Outcome::Other | Outcome::NoFlow | Outcome::Observed | Outcome::Deferred => TC_ACT_UNSPEC,
         Outcome::Forwarded
         | Outcome::Challenged
         | Outcome::TooBig
@@ -85,11 +86,11 @@ pub fn limpet_tc(ctx: TcContext) -> i32 {
 #[classifier]
 pub fn limpet_egress(ctx: TcContext) -> i32 {
     let Some((direction, outcome)) = egress::check(&ctx) else {
-        return TC_ACT_OK;
+        return TC_ACT_UNSPEC;
     };
     maps::count(direction, outcome);
     if outcome == Outcome::Matched {
-        TC_ACT_OK
+        TC_ACT_UNSPEC
     } else {
         TC_ACT_SHOT
     }

@@ -2,7 +2,7 @@
 
 use aya_ebpf::bindings::bpf_fib_lookup;
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{HashMap, PerCpuArray, RingBuf};
+use aya_ebpf::maps::{DevMapHash, HashMap, PerCpuArray, RingBuf};
 use lb_common::flow::{Flow, FlowKey};
 use lb_common::options::Options;
 use lb_common::outcome::{COUNTERS, Direction, Outcome, counter};
@@ -44,6 +44,11 @@ pub static COUNTS: PerCpuArray<u64> = PerCpuArray::pinned(COUNTERS, 0);
 /// Flows that begin to end, for the daemon.
 #[map]
 pub static EVENTS: RingBuf = RingBuf::pinned(256 * 1024, 0);
+
+/// Interfaces that take packets from XDP, by index. Written by the daemon; the kernel
+/// removes those that go.
+#[map]
+pub static DEVICES: DevMapHash = DevMapHash::pinned(1024, 0);
 
 /// The packet being worked on; the stack has no room for it. Programs of one CPU
 /// run one after the other (softirqs off), so it is never shared.

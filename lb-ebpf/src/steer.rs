@@ -33,6 +33,11 @@ pub fn xdp(ctx: &XdpContext) -> (Direction, Outcome) {
     let shape = parse(&frame, segment);
     match decide(&frame, ifindex, shape, segment) {
         Decision::Leave(direction, outcome) => (direction, outcome),
+        Decision::Challenge(found, _) | Decision::Forward(found, _)
+            if ifindex != expected(&found) =>
+        {
+            (Direction::from(found.side), Outcome::Deferred)
+        }
         Decision::Challenge(found, segment) => (
             Direction::from(found.side),
             xdp_challenge(&mut frame, &found, segment).unwrap_or(Outcome::Malformed),
@@ -43,6 +48,14 @@ pub fn xdp(ctx: &XdpContext) -> (Direction, Outcome) {
             xdp_forward(ctx, &mut frame, &found, segment),
         ),
     }
+}
+
+/// Where TC has seen this end's packets come in. Elsewhere the route has changed, or the
+/// driver has put a VLAN's tag aside, where XDP cannot see it: TC knows.
+#[inline(always)]
+fn expected(found: &Found<'_>) -> u32 {
+    // SAFETY: an element of FLOWS (lookup.rs).
+    unsafe { (*found.flow).shifts.ifindex[found.side.index()] }
 }
 
 #[inline(always)]
@@ -77,6 +90,10 @@ fn xdp_forward(
     let Some(hop) = route::resolved(ctx, segment.family, leg, length) else {
         return Outcome::Deferred;
     };
+    // An interface without XDP would lose the packet; TC reaches every one.
+    if maps::DEVICES.get_ifindex(hop.ifindex).is_none() {
+        return Outcome::Deferred;
+    }
     let Some(changes) = translate(frame, found, segment) else {
         return Outcome::Malformed;
     };

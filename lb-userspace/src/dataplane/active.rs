@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use lb_common::flow::{Flow, FlowKey, Shifts};
 
 use super::address;
-use super::attach::PinDir;
+use super::attach::Attachments;
 use super::ports::{Ports, Route};
 use super::reader::Reader;
 use super::table::{Entry, Table};
@@ -25,17 +25,15 @@ pub(super) struct Active {
     reader: Reader,
     orders: Mutex<Vec<(FlowHandle, EndCause)>>,
     idle: Mutex<HashMap<u32, Duration>>,
-    /// What is attached where.
-    pub(super) status: Vec<InterfaceStatus>,
+    attachments: Mutex<Attachments>,
     /// Flows the table can hold.
     pub(super) capacity: u64,
-    _pins: PinDir,
 }
 
 impl std::fmt::Debug for Active {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Active")
-            .field("status", &self.status)
+            .field("attachments", &self.attachments)
             .finish_non_exhaustive()
     }
 }
@@ -45,8 +43,7 @@ impl Active {
         table: Table,
         ports: Ports,
         reader: Reader,
-        status: Vec<InterfaceStatus>,
-        pins: PinDir,
+        attachments: Attachments,
     ) -> Self {
         let capacity = table.capacity();
         Self {
@@ -55,21 +52,34 @@ impl Active {
             reader,
             orders: Mutex::default(),
             idle: Mutex::default(),
-            status,
+            attachments: Mutex::new(attachments),
             capacity,
-            _pins: pins,
         }
     }
 
     /// What carries flows: XDP if it does anywhere.
     pub(super) fn path(&self) -> Path {
         match self
-            .status
+            .status()
             .iter()
             .any(|interface| interface.path == Path::Xdp)
         {
             true => Path::Xdp,
             false => Path::Tc,
+        }
+    }
+
+    /// What is attached where.
+    pub(super) fn status(&self) -> Vec<InterfaceStatus> {
+        locked(&self.attachments).status()
+    }
+
+    /// Attaches to interfaces that have come or lost their programs. The table waits
+    /// only when there is something to be done.
+    pub(super) fn look_after_interfaces(&self) {
+        let mut attachments = locked(&self.attachments);
+        if attachments.need_care() {
+            attachments.care(locked(&self.table).ebpf());
         }
     }
 

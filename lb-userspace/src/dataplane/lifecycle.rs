@@ -53,6 +53,7 @@ pub(super) fn run(active: Arc<Active>, hints: RingBuf<MapData>, events: mpsc::Se
         keeper.obey();
         keeper.walk();
         keeper.settle();
+        keeper.active.look_after_interfaces();
     }
 }
 

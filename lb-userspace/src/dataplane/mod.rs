@@ -200,7 +200,7 @@ impl Dataplane {
     /// What is attached where; empty when the fast path is off.
     pub(crate) fn status(&self) -> Vec<InterfaceStatus> {
         match &self.shared.fastpath {
-            Fastpath::On(active) => active.status.clone(),
+            Fastpath::On(active) => active.status(),
             Fastpath::Off(_) => Vec::new(),
         }
     }
@@ -245,7 +245,7 @@ pub(crate) struct DetachReport {
 /// Detaches the programs and removes the maps. Refuses while flows live unless
 /// `force`, which resets both ends of each.
 pub(crate) fn detach(pin_dir: &FsPath, force: bool) -> anyhow::Result<DetachReport> {
-    if !attach::exists(pin_dir) {
+    if !attach::versioned(pin_dir).is_dir() {
         return Ok(DetachReport {
             ended: 0,
             found: false,
@@ -302,7 +302,7 @@ fn start(settings: &Settings, events: mpsc::Sender<Event>) -> anyhow::Result<Fas
         Err(error) => return Ok(Fastpath::Off(first_line(&format!("{error:#}")))),
     };
     let adopted = lifecycle::adopt(&active).context("adopting the flows of an earlier daemon")?;
-    for interface in &active.status {
+    for interface in active.status() {
         let InterfaceStatus { name, path, reason } = interface;
         tracing::info!(interface = name, ?path, reason, "attached");
     }
@@ -329,11 +329,11 @@ fn prepare(
     let (mut ebpf, hints) = attach::load(&pins, settings.max_flows, &settings.source_ports)?;
     #[cfg(feature = "kernel-log")]
     kernel_log::start(&mut ebpf)?;
-    let status = attach::attach(&mut ebpf, &pins, settings)?;
-    let table = table::Table::new(ebpf, &pins)?;
     let reader = reader::Reader::open(&pins)?;
+    let attachments = attach::Attachments::new(&mut ebpf, pins, settings)?;
+    let table = table::Table::new(ebpf, attachments.pins())?;
     let ports = ports::Ports::new(settings.source_ports.clone(), random_start() as u16);
-    Ok((Active::new(table, ports, reader, status, pins), hints))
+    Ok((Active::new(table, ports, reader, attachments), hints))
 }
 
 fn unix_seconds() -> u64 {

@@ -60,6 +60,11 @@ impl Table {
         })
     }
 
+    /// The object with its programs.
+    pub(super) fn ebpf(&mut self) -> &mut aya::Ebpf {
+        &mut self.ebpf
+    }
+
     /// How many flows fit.
     pub(super) fn capacity(&self) -> u64 {
         self.capacity

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use aya::Ebpf;
-use aya::maps::{HashMap, Map, MapData, RingBuf};
+use aya::maps::{DevMapHash, HashMap, Map, MapData, RingBuf};
 use aya::programs::{SchedClassifier, TcAttachType, Xdp};
 use lb_common::event::Event;
 use lb_common::flow::{Flow, FlowKey};
@@ -52,6 +52,13 @@ impl Kernel {
             .try_into()
             .expect("of its type");
         xdp.load().expect("the verifier accepts the XDP program");
+        let devices = MapData::from_pin(pins.pin("DEVICES")).expect("the pinned map");
+        let mut devices: DevMapHash<_> = Map::DevMapHash(devices).try_into().expect("devices");
+        for index in [routes.client, routes.target] {
+            devices
+                .insert(index, index, None, 0)
+                .expect("an interface that takes packets");
+        }
         // The daemon's table takes an object for itself; the maps are the same.
         let table = Table::new(load().0, &pins).expect("the maps");
         Self {

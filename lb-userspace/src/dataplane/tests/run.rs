@@ -9,7 +9,8 @@ use super::kernel::Kernel;
 
 /// Verdicts (include/uapi/linux/pkt_cls.h, bpf.h).
 pub(super) mod verdict {
-    pub(crate) const TC_OK: u32 = 0;
+    /// TC_ACT_UNSPEC: on to whoever is next.
+    pub(crate) const TC_OK: u32 = u32::MAX;
     pub(crate) const TC_SHOT: u32 = 2;
     pub(crate) const TC_REDIRECT: u32 = 7;
     pub(crate) const XDP_DROP: u32 = 1;
