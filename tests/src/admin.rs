@@ -118,8 +118,14 @@ impl<'lab> Admin<'lab> {
 
     /// The sum of a metric over its labels; zero when it has no sample (yet).
     pub async fn metric(&self, name: &str) -> Result<f64> {
+        self.metric_with(name, "").await
+    }
+
+    /// The sum over the samples with this label, `name="value"`.
+    pub async fn metric_with(&self, name: &str, label: &str) -> Result<f64> {
         let text = self.ok("/metrics").await?;
-        Ok(text.lines().filter_map(|line| sample(line, name)).sum())
+        let lines = text.lines().filter(|line| line.contains(label));
+        Ok(lines.filter_map(|line| sample(line, name)).sum())
     }
 }
 

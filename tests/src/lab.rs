@@ -48,6 +48,8 @@ pub enum Offloads {
     /// As a veth comes: whole GSO packets, partial checksums.
     #[default]
     Full,
+    /// One segment per packet; checksums are partial all the same.
+    Segments,
     /// What XDP can see: full checksums, one packet per frame; and GRO on, which
     /// lets a veth take redirected packets.
     Xdp,
@@ -127,10 +129,13 @@ impl Lab {
              route add ::/0 via {near6}\n"
         );
         end.feed(Command::new("ip").args(["-batch", "-"]), &orders)?;
-        if offloads == Offloads::Xdp {
-            end.output(Command::new("ethtool").args(["-K", END, "tx", "off", "gro", "on"]))?;
-        }
-        Ok(())
+        let features: &[&str] = match offloads {
+            Offloads::Full => return Ok(()),
+            Offloads::Segments => &["tso", "off", "gso", "off"],
+            Offloads::Xdp => &["tx", "off", "gro", "on"],
+        };
+        end.output(Command::new("ethtool").args(["-K", END]).args(features))
+            .map(drop)
     }
 
     fn end(&self, number: usize) -> &Namespace {
@@ -180,12 +185,44 @@ impl Lab {
         addresses(0, 2).0.into()
     }
 
+    /// From now on this share of the packets that reach an end and fit an nft
+    /// expression comes twice and late: it goes around through another wire, while
+    /// what was sent after it overtakes it.
+    pub fn detour_percent_of(&self, packets: &str, percent: f64) -> Result<()> {
+        let permille = percent * 10.0;
+        for end in self.targets.iter().chain([&self.client]) {
+            let link = end.output(Command::new("ip").args(["-o", "link", "show", END]))?;
+            let mut words = link.split_whitespace();
+            words.find(|word| *word == "link/ether");
+            // Packets off the detour are for whom they were for before.
+            let address = words.next().context("an interface without an address")?;
+            let orders = format!(
+                "link add detour type veth peer name back address {address}\n\
+                 link set detour up\n\
+                 link set back up\n"
+            );
+            end.feed(Command::new("ip").args(["-batch", "-"]), &orders)?;
+            let rules = format!(
+                "table netdev detour {{ chain ingress {{ \
+                 type filter hook ingress device {END} priority 0; \
+                 {packets} numgen random mod 1000 < {permille:.0} dup to detour fwd to detour; }}; }}\n"
+            );
+            end.feed(Command::new("nft").args(["-f", "-"]), &rules)?;
+        }
+        Ok(())
+    }
+
     /// From now on the ends lose this share of the packets that reach them.
     pub fn drop_percent(&self, percent: f64) -> Result<()> {
+        self.drop_percent_of("", percent)
+    }
+
+    /// The same, of packets that fit an nft expression.
+    pub fn drop_percent_of(&self, packets: &str, percent: f64) -> Result<()> {
         let permille = percent * 10.0;
         let rules = format!(
             "table inet loss {{ chain input {{ type filter hook input priority 0; \
-             iifname {END} numgen random mod 1000 < {permille:.0} drop; }}; }}\n"
+             iifname {END} {packets} numgen random mod 1000 < {permille:.0} drop; }}; }}\n"
         );
         for end in self.targets.iter().chain([&self.client]) {
             end.feed(Command::new("nft").args(["-f", "-"]), &rules)?;

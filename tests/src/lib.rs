@@ -9,12 +9,14 @@
 
 pub mod admin;
 pub mod client;
+pub mod counters;
 pub mod daemon;
 pub mod head;
 pub mod interrupt;
 pub mod lab;
 pub mod leftovers;
 pub mod namespace;
+pub mod passage;
 pub mod pattern;
 pub mod raw;
 pub mod run;

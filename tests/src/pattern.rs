@@ -35,23 +35,52 @@ impl Pattern {
 
     /// The next `count` bytes of the stream.
     pub fn bytes(&mut self, count: usize) -> Vec<u8> {
-        (0..count).map(|_| self.byte()).collect()
+        let mut bytes = Vec::with_capacity(count + self.word.len());
+        bytes.extend_from_slice(&self.word[self.used..]);
+        while bytes.len() < count {
+            self.word = self.number().to_le_bytes();
+            bytes.extend_from_slice(&self.word);
+        }
+        self.used = self.word.len() - (bytes.len() - count);
+        bytes.truncate(count);
+        bytes
     }
 
     /// How far `received` is what the stream goes on with.
     pub fn check(&mut self, received: &[u8]) -> Result<(), usize> {
-        match received.iter().position(|byte| *byte != self.byte()) {
-            None => Ok(()),
-            Some(position) => Err(position),
+        let expected = self.bytes(received.len());
+        match received == expected {
+            true => Ok(()),
+            false => Err(received
+                .iter()
+                .zip(&expected)
+                .take_while(|(a, b)| a == b)
+                .count()),
         }
     }
+}
 
-    fn byte(&mut self) -> u8 {
-        if self.used == self.word.len() {
-            self.word = self.number().to_le_bytes();
-            self.used = 0;
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn however_it_is_taken_it_is_the_same() {
+        let whole = Pattern::new(5).bytes(1000);
+        let mut pieces = Pattern::new(5);
+        let mut taken = Vec::new();
+        for length in [0, 1, 7, 8, 9, 0, 100, 3, 872] {
+            taken.extend(pieces.bytes(length));
         }
-        self.used += 1;
-        self.word[self.used - 1]
+        assert_eq!(taken, whole);
+    }
+
+    #[test]
+    fn the_first_wrong_byte_is_found() {
+        let mut bytes = Pattern::new(6).bytes(50);
+        bytes[33] ^= 1;
+        let mut pattern = Pattern::new(6);
+        assert_eq!(pattern.check(&bytes[..20]), Ok(()));
+        assert_eq!(pattern.check(&bytes[20..]), Err(13));
     }
 }

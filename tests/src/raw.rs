@@ -15,14 +15,10 @@ use anyhow::{Result, anyhow, ensure};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::watch;
 
 use crate::client::Client;
 use crate::pattern::Pattern;
-
-/// The largest piece written at once; below and above a segment.
-const LONGEST_PIECE: u64 = 2_000;
-/// The middle of the random gaps between pieces.
-const MEAN_GAP: Duration = Duration::from_millis(200);
 
 /// One direction of one connection.
 #[derive(Debug, Default)]
@@ -50,7 +46,29 @@ pub struct Pair {
 pub struct Streams {
     pairs: Mutex<Vec<Arc<Pair>>>,
     stop: AtomicBool,
+    bulk: AtomicU64,
+    go_on: watch::Sender<bool>,
 }
+
+/// How a direction talks.
+#[derive(Debug, Clone, Copy)]
+struct Pace {
+    /// The largest piece written at once, in bytes.
+    longest: u64,
+    /// The middle of the random gaps between pieces.
+    gap: Duration,
+}
+
+/// Words now and then; pieces below and above a segment.
+const TALK: Pace = Pace {
+    longest: 2_000,
+    gap: Duration::from_millis(200),
+};
+/// Bursts, more than a window at once.
+const BULK: Pace = Pace {
+    longest: 200_000,
+    gap: Duration::from_millis(40),
+};
 
 /// What came of it all.
 #[derive(Debug, Clone, Copy, Default)]
@@ -78,7 +96,8 @@ impl Streams {
         let reader = Arc::clone(&pair);
         tokio::spawn(async move { receive(read, rest, seeds.1, &reader.down).await });
         tokio::spawn(async move {
-            send(write, seeds.0, &pair.up, || streams.stop.load(Relaxed)).await;
+            let stop = || streams.stop.load(Relaxed);
+            streams.send(write, seeds.0, &pair.up, stop).await;
         });
         Ok(address)
     }
@@ -94,9 +113,20 @@ impl Streams {
                 receive(read, rest, seeds.0, &pair.up).await;
                 done.store(true, Relaxed);
             },
-            send(write, seeds.1, &pair.down, || done.load(Relaxed)),
+            self.send(write, seeds.1, &pair.down, || done.load(Relaxed)),
         );
         Ok(())
+    }
+
+    /// Each direction of connections opened from now on sends this many bytes in
+    /// bursts and then ends; no more than half of them before [`Self::go_on`].
+    pub fn bulk(&self, bytes: u64) {
+        self.bulk.store(bytes, Relaxed);
+    }
+
+    /// Lets the second half of every bulk follow.
+    pub fn go_on(&self) {
+        self.go_on.send_replace(true);
     }
 
     /// Tells every client to finish; targets follow when they have read the end.
@@ -162,6 +192,36 @@ impl Streams {
         all.iter()
             .flat_map(|pair| pair.lanes().map(|lane| lane.received.load(Relaxed)))
             .collect()
+    }
+
+    /// Sends until it is told to stop, or until the bulk is sent.
+    async fn send(
+        &self,
+        mut half: OwnedWriteHalf,
+        seed: u64,
+        lane: &Lane,
+        stop: impl Fn() -> bool,
+    ) {
+        let bulk = self.bulk.load(Relaxed);
+        let mut talk = Talk::new(seed, if bulk == 0 { TALK } else { BULK });
+        let mut left = if bulk == 0 { u64::MAX } else { bulk };
+        while left > 0 && (bulk != 0 || !stop()) {
+            let first_half = left.saturating_sub(bulk / 2);
+            if first_half == 0 {
+                // The sender is in `self`, so it is there.
+                let _ = self.go_on.subscribe().wait_for(|go_on| *go_on).await;
+            }
+            let (piece, gap) = talk.next(if first_half == 0 { left } else { first_half });
+            left -= piece.len() as u64;
+            lane.sending(piece.len() as u64);
+            if let Err(error) = half.write_all(&piece).await {
+                return lane.fail(format!("sending failed: {error}"));
+            }
+            tokio::time::sleep(gap).await;
+        }
+        if let Err(error) = half.shutdown().await {
+            lane.fail(format!("half-closing failed: {error}"));
+        }
     }
 
     fn all(&self) -> Vec<Arc<Pair>> {
@@ -230,21 +290,28 @@ fn seeds(id: usize) -> (u64, u64) {
     (id as u64 * 2 + 1, id as u64 * 2 + 2)
 }
 
-async fn send(mut half: OwnedWriteHalf, seed: u64, lane: &Lane, stop: impl Fn() -> bool) {
-    let mut pattern = Pattern::new(seed);
-    let mut chance = Pattern::new(!seed);
-    while !stop() {
-        let length = 1 + chance.below(LONGEST_PIECE);
-        let piece = pattern.bytes(usize::try_from(length).unwrap_or(1));
-        lane.sending(length);
-        if let Err(error) = half.write_all(&piece).await {
-            return lane.fail(format!("sending failed: {error}"));
+/// Pieces and gaps at random, the same for the same seed.
+struct Talk {
+    pattern: Pattern,
+    chance: Pattern,
+    pace: Pace,
+}
+
+impl Talk {
+    fn new(seed: u64, pace: Pace) -> Self {
+        Self {
+            pattern: Pattern::new(seed),
+            chance: Pattern::new(!seed),
+            pace,
         }
-        let gap = chance.below(2 * MEAN_GAP.as_millis() as u64);
-        tokio::time::sleep(Duration::from_millis(gap)).await;
     }
-    if let Err(error) = half.shutdown().await {
-        lane.fail(format!("half-closing failed: {error}"));
+
+    /// The next piece, and the gap behind it.
+    fn next(&mut self, most: u64) -> (Vec<u8>, Duration) {
+        let length = (1 + self.chance.below(self.pace.longest)).min(most);
+        let piece = self.pattern.bytes(usize::try_from(length).unwrap_or(1));
+        let gap = self.chance.below(2 * self.pace.gap.as_millis() as u64);
+        (piece, Duration::from_millis(gap))
     }
 }
 
