@@ -4,6 +4,8 @@ use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 use super::action::Action;
 use super::limits::positive;
 use super::reader::Section;
@@ -28,6 +30,9 @@ pub(crate) struct Listener {
     /// How long an upgraded connection may be without payload.
     pub(crate) websocket_idle_timeout: Duration,
     pub(crate) x_forwarded_for: ForwardedFor,
+    /// `proxy_protocol.accept_from`: who must begin with the PROXY protocol's header,
+    /// and is believed; others are refused. Empty: nobody.
+    pub(crate) proxies: Vec<IpNet>,
     /// The largest TCP segment announced to clients; `None`: what the route allows.
     pub(crate) mss: Option<u16>,
 }
@@ -118,6 +123,7 @@ pub(super) fn read(mut section: Section, seen: &mut Seen<'_>) -> Option<Listener
         defaults::WEBSOCKET_IDLE_TIMEOUT,
     );
     let x_forwarded_for = section.choice("x_forwarded_for", &FORWARDED_FOR, ForwardedFor::Append);
+    let proxies = read_proxies(&mut section);
     let mss = read_mss(&mut section);
     section.finish();
     Some(Listener {
@@ -130,6 +136,7 @@ pub(super) fn read(mut section: Section, seen: &mut Seen<'_>) -> Option<Listener
         idle_timeout,
         websocket_idle_timeout,
         x_forwarded_for,
+        proxies,
         mss,
     })
 }
@@ -145,6 +152,21 @@ fn read_mss(section: &mut Section) -> Option<u16> {
         section.problem("mss", format!("must be 0 or {least} to {most} bytes"));
     }
     u16::try_from(bytes).ok().filter(|bytes| *bytes != 0)
+}
+
+fn read_proxies(section: &mut Section) -> Vec<IpNet> {
+    let Some(mut section) = section.optional_section("proxy_protocol") else {
+        return Vec::new();
+    };
+    let from: Option<Vec<IpNet>> = section.required("accept_from");
+    if from.as_ref().is_some_and(Vec::is_empty) {
+        section.problem(
+            "accept_from",
+            "there must be at least one range of addresses",
+        );
+    }
+    section.finish();
+    from.unwrap_or_default()
 }
 
 fn read_binds(section: &mut Section, taken: &mut HashSet<SocketAddr>) -> Option<Vec<SocketAddr>> {

@@ -35,7 +35,7 @@ pub(crate) use pattern::{Case, Pattern};
 pub(crate) use rule::Condition;
 pub(crate) use secret::{MIN_SECRET, Secret};
 pub(crate) use target_group::{
-    SameSite, Stickiness, TargetConfig, TargetGroup, check_target, check_weight,
+    ProxyProtocol, SameSite, Stickiness, TargetConfig, TargetGroup, check_target, check_weight,
 };
 
 use crate::dataplane::Settings;

@@ -17,8 +17,24 @@ pub(crate) struct TargetGroup {
     pub(crate) stickiness: Option<Stickiness>,
     /// How long a deregistered or drained target keeps its sessions; whole seconds.
     pub(crate) deregistration_delay: Duration,
+    /// How targets are told who the client is.
+    pub(crate) proxy_protocol: ProxyProtocol,
     pub(crate) targets: Vec<TargetConfig>,
 }
+
+/// `target_group.proxy_protocol`: what each connection to a target begins with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ProxyProtocol {
+    Off,
+    V1,
+    V2,
+}
+
+const PROXY_PROTOCOLS: [(&str, ProxyProtocol); 3] = [
+    ("off", ProxyProtocol::Off),
+    ("v1", ProxyProtocol::V1),
+    ("v2", ProxyProtocol::V2),
+];
 
 /// `[target_group.stickiness]`, mode `lb_cookie`.
 #[derive(Debug, Clone)]
@@ -63,6 +79,7 @@ pub(super) fn read(mut section: Section, names: &mut HashSet<String>) -> Option<
     section.choice("protocol", &[("http", ())], ());
     section.choice("algorithm", &[("round_robin", ())], ());
     let deregistration_delay = read_deregistration_delay(&mut section);
+    let proxy_protocol = section.choice("proxy_protocol", &PROXY_PROTOCOLS, ProxyProtocol::Off);
     let stickiness = read_stickiness(section.section("stickiness"));
     let mut addresses = HashSet::new();
     let targets = section
@@ -75,6 +92,7 @@ pub(super) fn read(mut section: Section, names: &mut HashSet<String>) -> Option<
         name: name?,
         stickiness,
         deregistration_delay,
+        proxy_protocol,
         targets,
     })
 }

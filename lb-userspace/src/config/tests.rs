@@ -97,10 +97,14 @@ colour = "red"
     assert_eq!(found.len(), 10, "{found:#?}");
 }
 
+/// The good file, with more lines for its listener.
+fn with_listener(lines: &str) -> String {
+    GOOD.replacen("[[target_group]]", &format!("{lines}\n[[target_group]]"), 1)
+}
+
 #[test]
 fn rules_in_order_of_priority() {
-    let rules = r#"idle_timeout = "5m"
-[[listener.rule]]
+    let rules = r#"[[listener.rule]]
 priority = 20
 when = { path = "/old/*" }
 redirect = { host = "new.example.com" }
@@ -110,7 +114,7 @@ when = { host = ["*.example.com"], header = { X-Env = ["beta"] }, query = {}, so
 forward = [{ target_group = "chat", weight = 9 }]
 group_stickiness = "1h"
 "#;
-    let config = Config::parse(&GOOD.replace("idle_timeout = \"5m\"", rules)).expect("good rules");
+    let config = Config::parse(&with_listener(rules)).expect("good rules");
     let words: Vec<&str> = config.listeners[0]
         .rules
         .iter()
@@ -123,8 +127,7 @@ group_stickiness = "1h"
 
 #[test]
 fn every_error_of_rules_is_told_at_once() {
-    let rules = r##"idle_timeout = "5m"
-redirect = {}
+    let rules = r##"redirect = {}
 group_stickiness = "1h"
 [[listener.rule]]
 priority = 0
@@ -142,7 +145,7 @@ redirect = { scheme = "#{protocol}" }
 [[listener.rule]]
 fixed_response = { status = 99, content_type = "a\nb" }
 "##;
-    let found = complaints(&GOOD.replace("idle_timeout = \"5m\"", rules));
+    let found = complaints(&with_listener(rules));
     for key in [
         "redirect: target_group is there already",
         "group_stickiness: is for forward",
@@ -174,6 +177,32 @@ fixed_response = { status = 99, content_type = "a\nb" }
         );
     }
     assert_eq!(found.len(), 22, "{found:#?}");
+}
+
+#[test]
+fn proxy_protocol_names_who_is_believed() {
+    let with = |value: &str| with_listener(&format!("proxy_protocol = {value}"));
+    let good = with("{ accept_from = ['10.0.0.0/8', '192.0.2.1'] }");
+    let config = Config::parse(&good).expect("a good configuration");
+    assert_eq!(config.listeners[0].proxies.len(), 2);
+    for (bad, key) in [
+        ("{}", "accept_from: is missing"),
+        (
+            "{ accept_from = [] }",
+            "accept_from: there must be at least one",
+        ),
+        (
+            "{ accept_from = ['x'] }",
+            "accept_from: \"x\" is not a range",
+        ),
+    ] {
+        let found = complaints(&with(bad));
+        let line = format!("listener[0].proxy_protocol.{key}");
+        assert!(
+            found.iter().any(|found| found.starts_with(&line)),
+            "{found:?}"
+        );
+    }
 }
 
 #[test]

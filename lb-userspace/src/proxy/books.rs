@@ -66,7 +66,7 @@ impl Books {
     fn new(proxy: &Arc<Proxy>, peer: &Peer, head: impl FnOnce() -> Option<Head>) -> Self {
         let line = proxy.shared.access.open(|| Record {
             head: head(),
-            ..Record::new("http", &proxy.listener.name, peer.client)
+            ..Record::new("http", &proxy.listener.name, peer.caller.said.client)
         });
         Self {
             proxy: proxy.clone(),

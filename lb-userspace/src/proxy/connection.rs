@@ -2,6 +2,7 @@
 //! becomes when a request was upgraded.
 
 use std::convert::Infallible;
+use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,10 +21,12 @@ use tracing::debug;
 use super::Proxy;
 use super::body::Reply;
 use super::client::ClientStream;
+use super::dial::Caller;
 use super::fault::Fault;
 use super::pace::{Expired, Pace, PacedStream};
+use super::proxy_header::{self, Ends};
 use super::tunnel::Tunnel;
-use crate::dataplane::{self, Limits};
+use crate::dataplane;
 use crate::drain::Stage;
 use crate::tls::{self, Failed};
 
@@ -36,11 +39,7 @@ const LINGER_BYTES: usize = 256 * 1024;
 /// The client of a connection, as its requests see it.
 #[derive(Debug)]
 pub(super) struct Peer {
-    pub(super) client: SocketAddr,
-    /// The address that the client connected to.
-    pub(super) local: SocketAddr,
-    /// What its TCP can do, for the connection to a target that is to match it.
-    pub(super) limits: Limits,
+    pub(super) caller: Caller,
     pub(super) pace: Arc<Pace>,
     tunnel: Mutex<Option<Box<Tunnel>>>,
 }
@@ -57,13 +56,21 @@ impl Peer {
 }
 
 /// Serves a client until it goes, is too slow, or its tunnel has been opened.
-pub(crate) async fn serve(proxy: Arc<Proxy>, stream: TcpStream, client: SocketAddr) {
+pub(crate) async fn serve(proxy: Arc<Proxy>, mut stream: TcpStream, client: SocketAddr) {
     let Ok(local) = stream.local_addr() else {
+        return;
+    };
+    let socket = Ends { client, local };
+    let Some(said) = introduce(&proxy, &mut stream, socket).await else {
         return;
     };
     // Answers and frames are written whole; waiting for more only delays them.
     let _ = stream.set_nodelay(true);
-    let limits = dataplane::limits(&stream);
+    let caller = Caller {
+        said,
+        socket,
+        limits: dataplane::limits(&stream),
+    };
     let stream = match &proxy.tls {
         None => ClientStream::Tcp(stream),
         // Boxed: a handshake takes far more room than what comes after it.
@@ -77,9 +84,7 @@ pub(crate) async fn serve(proxy: Arc<Proxy>, stream: TcpStream, client: SocketAd
         proxy.listener.idle_timeout,
     );
     let peer = Arc::new(Peer {
-        client,
-        local,
-        limits,
+        caller,
         pace: pace.clone(),
         tunnel: Mutex::new(None),
     });
@@ -116,6 +121,30 @@ pub(crate) async fn serve(proxy: Arc<Proxy>, stream: TcpStream, client: SocketAd
         End::Expired(Expired::Idle) => stream.take_leave().await,
         // Broken off: nobody waits for a word.
         End::Done(Err(_)) | End::Expired(Expired::Body) => {}
+    }
+}
+
+/// Who the client is: the socket's other end, or who that says it speaks for.
+/// `None` if it had to say and did not, or is not to be believed.
+async fn introduce(proxy: &Proxy, stream: &mut TcpStream, socket: Ends) -> Option<Ends> {
+    let listener = &proxy.listener;
+    if listener.proxies.is_empty() {
+        return Some(socket);
+    }
+    let refuse = |reason: &str, error: Option<io::Error>| {
+        debug!(listener = listener.name, client = %socket.client, reason, ?error, "refused");
+        proxy.shared.metrics.rejected(&listener.name, reason);
+        None
+    };
+    let ip = socket.client.ip();
+    if !listener.proxies.iter().any(|from| from.contains(&ip)) {
+        return refuse("proxy_untrusted", None);
+    }
+    let limit = proxy.shared.limits.header_timeout;
+    match tokio::time::timeout(limit, proxy_header::read(stream)).await {
+        Ok(Ok(said)) => Some(said.unwrap_or(socket)),
+        Ok(Err(error)) => refuse("proxy_malformed", Some(error)),
+        Err(_) => refuse(Fault::ClientSlow.reason(), None),
     }
 }
 

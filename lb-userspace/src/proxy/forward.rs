@@ -4,6 +4,7 @@ use std::error::Error;
 use std::io;
 use std::time::{Duration, Instant};
 
+use http::header::{Entry, HOST, HeaderValue};
 use http::{Request, Response, StatusCode, Uri, Version, request};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
@@ -14,11 +15,12 @@ use super::Proxy;
 use super::body::{Parcel, Reply, Sender};
 use super::books::Books;
 use super::connection::Peer;
+use super::dial;
 use super::fault::Fault;
 use super::headers;
 use super::route::Route;
 use super::session::Session;
-use crate::config::Limits;
+use crate::config::{Limits, ProxyProtocol};
 use crate::target::Target;
 
 /// Below the keep-alive of common servers (Node's 5 s is the shortest), so that
@@ -67,15 +69,14 @@ pub(super) async fn forward(
         &mut head.headers,
         proxy.listener.x_forwarded_for,
         proxy.listener.protocol,
-        peer.client,
-        peer.local,
+        peer.caller.said,
     )?;
     head.extensions.remove::<OnUpgrade>();
     let sender = Sender::new(body);
     let mut fault = Fault::NoTarget;
     while let Some((target, parcel)) = session.target().zip(sender.parcel()) {
         books.chosen(&target);
-        let result = attempt(proxy, &target, &head, parcel, &sender).await;
+        let result = attempt(proxy, peer, route, &target, &head, (parcel, &sender)).await;
         books.received(sender.progress().bytes);
         match result {
             Ok(response) => {
@@ -98,21 +99,68 @@ pub(super) async fn forward(
 
 async fn attempt(
     proxy: &Proxy,
+    peer: &Peer,
+    route: &Route,
     target: &Target,
     head: &request::Parts,
-    parcel: Parcel,
-    sender: &Sender,
-) -> Result<Response<Incoming>, Failure> {
-    let request = request_for(target, head, parcel).map_err(Failure::Final)?;
-    let answer = proxy.shared.targets.request(request);
+    (parcel, sender): (Parcel, &Sender),
+) -> Result<Response<Reply>, Failure> {
+    let answer = async {
+        match route.group.config.proxy_protocol {
+            ProxyProtocol::Off => pooled(proxy, target, head, parcel).await,
+            // Others must not use a connection that begins with this client's name.
+            ProxyProtocol::V1 | ProxyProtocol::V2 => {
+                alone(proxy, peer, route, target, head, parcel).await
+            }
+        }
+    };
     let response = in_time(answer, sender, proxy.shared.limits.response_timeout)
         .await
-        .map_err(Failure::Final)?
-        .map_err(|error| classify(&error))?;
+        .map_err(Failure::Final)??;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         return Err(Failure::Final(Fault::TargetBadUpgrade));
     }
     Ok(response)
+}
+
+/// Over a kept connection, or a new one that is kept.
+async fn pooled(
+    proxy: &Proxy,
+    target: &Target,
+    head: &request::Parts,
+    parcel: Parcel,
+) -> Result<Response<Reply>, Failure> {
+    let request = request_for(target, head, parcel).map_err(Failure::Final)?;
+    let response = proxy.shared.targets.request(request).await;
+    Ok(response
+        .map_err(|error| classify(&error))?
+        .map(Reply::target))
+}
+
+/// Over a connection of its own.
+async fn alone(
+    proxy: &Proxy,
+    peer: &Peer,
+    route: &Route,
+    target: &Target,
+    head: &request::Parts,
+    parcel: Parcel,
+) -> Result<Response<Reply>, Failure> {
+    let stream = dial::dial_once(proxy, &peer.caller, route, target)
+        .await
+        .map_err(|error| Failure::Connect(connect_fault(Some(&error))))?;
+    let mut head = head.clone();
+    head.version = Version::HTTP_11;
+    if let Entry::Vacant(host) = head.headers.entry(HOST)
+        && let Ok(value) = HeaderValue::from_str(&target.label)
+    {
+        host.insert(value);
+    }
+    let request = Request::from_parts(head, parcel);
+    let (response, leg) = dial::ask(proxy, stream, request)
+        .await
+        .map_err(|error| Failure::Final(answer_fault(Some(&error))))?;
+    Ok(response.map(|body| Reply::target(body).holding(leg)))
 }
 
 fn request_for(
@@ -132,13 +180,13 @@ fn request_for(
     Ok(Request::from_parts(head, parcel))
 }
 
-fn finish(response: Response<Incoming>, session: &Session<'_>, target: &Target) -> Response<Reply> {
+fn finish(response: Response<Reply>, session: &Session<'_>, target: &Target) -> Response<Reply> {
     let (mut head, body) = response.into_parts();
     head.version = Version::HTTP_11;
     head.extensions.remove::<OnUpgrade>();
     headers::strip_hop_by_hop(&mut head.headers);
     session.mark(target, &mut head);
-    Response::from_parts(head, Reply::target(body))
+    Response::from_parts(head, body)
 }
 
 /// Waits for the head of the answer. The clock starts anew with every piece of
@@ -171,12 +219,16 @@ fn classify(error: &legacy::Error) -> Failure {
     if error.is_connect() {
         return Failure::Connect(connect_fault(source::<io::Error>(error)));
     }
-    Failure::Final(match source::<hyper::Error>(error) {
+    Failure::Final(answer_fault(source::<hyper::Error>(error)))
+}
+
+fn answer_fault(error: Option<&hyper::Error>) -> Fault {
+    match error {
         // The client's body broke off or was malformed.
         Some(error) if error.is_user() => Fault::Malformed("the body is malformed"),
         Some(error) if error.is_parse() => Fault::TargetMalformed,
         _ => Fault::TargetUnreachable,
-    })
+    }
 }
 
 /// What a failed connect is to the client.

@@ -87,11 +87,11 @@ impl Proxy {
         wanted: bool,
         books: &mut Books,
     ) -> Result<Response<Reply>, Fault> {
-        match self.rules.choose(&head, peer.client.ip()) {
+        match self.rules.choose(&head, peer.caller.said.client.ip()) {
             Action::Forward(split) => self.send(peer, split, head, body, wanted, books).await,
             Action::Redirect(to) => {
                 books.by_balancer();
-                redirect::redirect(to, &head, self.listener.protocol, peer.local)
+                redirect::redirect(to, &head, self.listener.protocol, peer.caller.said.local)
             }
             Action::Fixed(answer) => {
                 books.by_balancer();
@@ -130,7 +130,7 @@ impl Proxy {
                 .rejected(&self.listener.name, fault.reason());
         }
         debug!(
-            listener = self.listener.name, client = %peer.client,
+            listener = self.listener.name, client = %peer.caller.said.client,
             reason = fault.reason(), "answered by the balancer"
         );
         fault.response()

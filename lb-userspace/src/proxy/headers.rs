@@ -1,7 +1,7 @@
 //! Headers that belong to one hop, and those that tell the target of the client
 //! (RFC 9110 section 7.6).
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use http::HeaderMap;
 use http::header::{
@@ -10,6 +10,7 @@ use http::header::{
 };
 
 use super::fault::Fault;
+use super::proxy_header::Ends;
 use crate::config::{ForwardedFor, Protocol};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -73,11 +74,10 @@ pub(super) fn forwarded(
     headers: &mut HeaderMap,
     mode: ForwardedFor,
     protocol: Protocol,
-    client: SocketAddr,
-    local: SocketAddr,
+    ends: Ends,
 ) -> Result<(), Fault> {
     match mode {
-        ForwardedFor::Append => append(headers, client.ip())?,
+        ForwardedFor::Append => append(headers, ends.client.ip())?,
         ForwardedFor::Preserve => {}
         ForwardedFor::Remove => {
             headers.remove(X_FORWARDED_FOR);
@@ -87,7 +87,7 @@ pub(super) fn forwarded(
         X_FORWARDED_PROTO,
         HeaderValue::from_static(protocol.as_str()),
     );
-    headers.insert(X_FORWARDED_PORT, HeaderValue::from(local.port()));
+    headers.insert(X_FORWARDED_PORT, HeaderValue::from(ends.local.port()));
     Ok(())
 }
 
@@ -162,10 +162,12 @@ mod tests {
 
     fn forwarded_for(mode: ForwardedFor, before: &[(&str, &str)]) -> Option<String> {
         let mut headers = headers(before);
-        let client = "198.51.100.7:999".parse().expect("an address");
-        let local = "192.0.2.1:80".parse().expect("an address");
+        let ends = Ends {
+            client: "198.51.100.7:999".parse().expect("an address"),
+            local: "192.0.2.1:80".parse().expect("an address"),
+        };
         strip_request(&mut headers);
-        forwarded(&mut headers, mode, Protocol::Https, client, local).ok()?;
+        forwarded(&mut headers, mode, Protocol::Https, ends).ok()?;
         assert_eq!(headers.get("x-forwarded-port").expect("a port"), "80");
         assert_eq!(headers.get("x-forwarded-proto").expect("a word"), "https");
         let value = headers.get("x-forwarded-for")?;

@@ -173,6 +173,7 @@ fn listener(idle_timeout: Duration) -> Listener {
         idle_timeout,
         websocket_idle_timeout: idle_timeout,
         x_forwarded_for: ForwardedFor::Append,
+        proxies: Vec::new(),
         mss: None,
     }
 }

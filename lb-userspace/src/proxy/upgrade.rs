@@ -4,7 +4,6 @@
 //! What the client sends behind its request stays in hyper's buffer: it reaches
 //! the target through the tunnel, or is read as the next request.
 
-use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -12,16 +11,16 @@ use http::header::CONTENT_LENGTH;
 use http::{Request, Response, StatusCode, Version, request};
 use http_body_util::Empty;
 use hyper::body::Incoming;
-use hyper::client::conn::http1::{self, Parts};
+use hyper::client::conn::http1::Parts;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
-use tokio::task::JoinHandle;
 
 use super::Proxy;
 use super::body::Reply;
 use super::books::{self, Books};
 use super::connection::Peer;
+use super::dial::{self, Leg};
 use super::fault::Fault;
 use super::forward::connect_fault;
 use super::headers;
@@ -31,8 +30,7 @@ use super::tunnel::Tunnel;
 use super::websocket::{self, Offer};
 use crate::config::Protocol;
 use crate::connections::Identity;
-use crate::dataplane::{self, Candidate, Refusal};
-use crate::id;
+use crate::dataplane::{Candidate, Refusal};
 use crate::target::Target;
 
 /// A request that wants to become a WebSocket, and has passed the gate.
@@ -52,8 +50,7 @@ pub(super) async fn upgrade(
         &mut head.headers,
         proxy.listener.x_forwarded_for,
         proxy.listener.protocol,
-        peer.client,
-        peer.local,
+        peer.caller.said,
     )?;
     head.extensions.remove::<OnUpgrade>();
     let connected = connect(proxy, peer, route, &mut session).await;
@@ -66,7 +63,7 @@ pub(super) async fn upgrade(
     }
     let (mut head, _) = response.into_parts();
     websocket::check_response(offer, &head)?;
-    let parts = leg.finish().await?;
+    let parts = leg.finish().await.ok_or(Fault::TargetUnreachable)?;
     open(proxy, peer, route, &target, (parts, candidate), books);
     head.version = Version::HTTP_11;
     head.extensions.remove::<OnUpgrade>();
@@ -86,12 +83,9 @@ async fn connect(
 ) -> Result<(Arc<Target>, TcpStream, Candidate), Fault> {
     let mut fault = Fault::NoTarget;
     while let Some(target) = session.target() {
-        match dial(proxy, peer, route, &target, books::note(session)).await {
-            Ok((stream, candidate)) => {
-                // Frames are small and wait for nothing.
-                let _ = stream.set_nodelay(true);
-                return Ok((target, stream, candidate));
-            }
+        let note = books::note(session);
+        match dial::dial(proxy, &peer.caller, route, &target, note).await {
+            Ok((stream, candidate)) => return Ok((target, stream, candidate)),
             Err(error) => {
                 fault = connect_fault(Some(&error));
                 session.unreachable(&target);
@@ -101,57 +95,15 @@ async fn connect(
     Err(fault)
 }
 
-/// Opens a connection that may become a flow, if the client's could be its other leg.
-async fn dial(
-    proxy: &Proxy,
-    peer: &Peer,
-    route: &Route,
-    target: &Target,
-    note: u8,
-) -> io::Result<(TcpStream, Candidate)> {
-    let connect_timeout = proxy.shared.limits.connect_timeout;
-    let dataplane = &proxy.shared.dataplane;
-    match proxy.listener.protocol {
-        Protocol::Http => {
-            let request = dataplane::Request {
-                owner: dataplane::Owner {
-                    listener: id::flow_label(proxy.id),
-                    target_group: id::flow_label(route.group.id),
-                },
-                note,
-                client: peer.client,
-                local: peer.local,
-                limits: peer.limits,
-                connect_timeout,
-            };
-            dataplane.connect(target.address, request).await
-        }
-        Protocol::Https => {
-            dataplane
-                .relay(target.address, connect_timeout, Refusal::Tls)
-                .await
-        }
-    }
-}
-
 /// Sends the request and waits for the head of the answer.
 async fn ask(
     proxy: &Proxy,
     stream: TcpStream,
     head: request::Parts,
 ) -> Result<(Response<Incoming>, Leg), Fault> {
-    let (mut sender, connection) = http1::Builder::new()
-        .preserve_header_case(true)
-        .max_headers(proxy.shared.limits.header_count)
-        .handshake(TokioIo::new(stream))
-        .await
-        .map_err(|_| Fault::TargetUnreachable)?;
-    let leg = Leg {
-        driver: tokio::spawn(connection.without_shutdown()),
-    };
     let request = Request::from_parts(head, Empty::<Bytes>::new());
-    let answer = sender.send_request(request);
-    let response = tokio::time::timeout(proxy.shared.limits.response_timeout, answer)
+    let answer = dial::ask(proxy, stream, request);
+    tokio::time::timeout(proxy.shared.limits.response_timeout, answer)
         .await
         .map_err(|_| Fault::ResponseTimeout)?
         .map_err(|error| {
@@ -160,29 +112,7 @@ async fn ask(
             } else {
                 Fault::TargetUnreachable
             }
-        })?;
-    Ok((response, leg))
-}
-
-/// The target's side of the handshake; its connection is cut when dropped.
-struct Leg {
-    driver: JoinHandle<hyper::Result<Parts<TokioIo<TcpStream>>>>,
-}
-
-impl Leg {
-    /// The stream and what was read past the 101.
-    async fn finish(mut self) -> Result<Parts<TokioIo<TcpStream>>, Fault> {
-        match (&mut self.driver).await {
-            Ok(Ok(parts)) => Ok(parts),
-            _ => Err(Fault::TargetUnreachable),
-        }
-    }
-}
-
-impl Drop for Leg {
-    fn drop(&mut self) {
-        self.driver.abort();
-    }
+        })
 }
 
 /// The target said no, in HTTP: an ordinary answer, and no tunnel.
@@ -215,7 +145,7 @@ fn open(
         listener: proxy.listener.name.clone(),
         target_group: route.group.name.clone(),
         target: target.address,
-        client: peer.client,
+        client: peer.caller.socket.client,
     });
     if proxy.listener.protocol == Protocol::Https {
         listed.set_reason(Refusal::Tls);

@@ -1,0 +1,133 @@
+//! Fresh connections to targets: those that may become flows, and those that
+//! nobody else may use because they begin with who the client is.
+
+use std::io;
+
+use http::{Request, Response};
+use hyper::body::{Body, Incoming};
+use hyper::client::conn::http1::{self, Parts};
+use hyper_util::rt::TokioIo;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+
+use super::Proxy;
+use super::proxy_header::{self, Ends};
+use super::route::Route;
+use crate::config::Protocol;
+use crate::dataplane::{self, Candidate, Limits, Refusal};
+use crate::id;
+use crate::target::Target;
+
+/// Who has connected to us.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Caller {
+    /// By the PROXY protocol's header where one is believed, else as `socket`.
+    pub(super) said: Ends,
+    /// The socket's own ends.
+    pub(super) socket: Ends,
+    /// What the socket has negotiated.
+    pub(super) limits: Limits,
+}
+
+/// Opens a connection that may become a flow, if the client's could be its other
+/// leg; `note` is told again when the flow ends.
+pub(super) async fn dial(
+    proxy: &Proxy,
+    caller: &Caller,
+    route: &Route,
+    target: &Target,
+    note: u8,
+) -> io::Result<(TcpStream, Candidate)> {
+    let connect_timeout = proxy.shared.limits.connect_timeout;
+    let dataplane = &proxy.shared.dataplane;
+    let (mut stream, candidate) = match proxy.listener.protocol {
+        Protocol::Http => {
+            let request = dataplane::Request {
+                owner: dataplane::Owner {
+                    listener: id::flow_label(proxy.id),
+                    target_group: id::flow_label(route.group.id),
+                },
+                note,
+                client: caller.socket.client,
+                local: caller.socket.local,
+                limits: caller.limits,
+                connect_timeout,
+            };
+            dataplane.connect(target.address, request).await?
+        }
+        Protocol::Https => {
+            let relay = dataplane.relay(target.address, connect_timeout, Refusal::Tls);
+            relay.await?
+        }
+    };
+    // What is sent is small and waits for nothing.
+    let _ = stream.set_nodelay(true);
+    tell(&mut stream, caller, route).await?;
+    Ok((stream, candidate))
+}
+
+/// Opens a connection for one request, and tells the target who the client is.
+pub(super) async fn dial_once(
+    proxy: &Proxy,
+    caller: &Caller,
+    route: &Route,
+    target: &Target,
+) -> io::Result<TcpStream> {
+    let limit = proxy.shared.limits.connect_timeout;
+    let connect = TcpStream::connect(target.address);
+    let mut stream = tokio::time::timeout(limit, connect).await??;
+    let _ = stream.set_nodelay(true);
+    tell(&mut stream, caller, route).await?;
+    Ok(stream)
+}
+
+async fn tell(stream: &mut TcpStream, caller: &Caller, route: &Route) -> io::Result<()> {
+    let version = route.group.config.proxy_protocol;
+    let header = proxy_header::write(version, caller.said.client, caller.said.local);
+    stream.write_all(&header).await
+}
+
+/// The HTTP side of a fresh connection; it is cut when dropped.
+pub(super) struct Leg {
+    driver: JoinHandle<hyper::Result<Parts<TokioIo<TcpStream>>>>,
+}
+
+impl Leg {
+    /// The stream and what was read past the last answer.
+    pub(super) async fn finish(mut self) -> Option<Parts<TokioIo<TcpStream>>> {
+        match (&mut self.driver).await {
+            Ok(Ok(parts)) => Some(parts),
+            Ok(Err(_)) | Err(_) => None,
+        }
+    }
+}
+
+impl Drop for Leg {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+/// Sends the one request of a fresh connection, and waits for the head of its answer.
+pub(super) async fn ask<B>(
+    proxy: &Proxy,
+    stream: TcpStream,
+    request: Request<B>,
+) -> hyper::Result<(Response<Incoming>, Leg)>
+where
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let (mut sender, connection) = http1::Builder::new()
+        .preserve_header_case(true)
+        .max_headers(proxy.shared.limits.header_count)
+        .handshake(TokioIo::new(stream))
+        .await?;
+    let leg = Leg {
+        driver: tokio::spawn(connection.without_shutdown()),
+    };
+    let response = sender.send_request(request).await?;
+    Ok((response, leg))
+}
