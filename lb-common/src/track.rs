@@ -7,6 +7,7 @@
 use crate::flow::{Flow, SCALE_MASK, Side};
 use crate::packet::{Segment, flags};
 use crate::seq::after;
+use crate::word;
 
 /// While observing: how far beyond the recorded end a segment may reach; more
 /// than the balancer's sockets ever announce.
@@ -58,11 +59,32 @@ pub fn fits_report(flow: &Flow, side: Side, seq: u32) -> bool {
 }
 
 /// Whether everything `side` has sent, its FIN included, was acknowledged.
+#[inline(always)]
 pub fn all_acknowledged(flow: &Flow, side: Side) -> bool {
     !after(
         flow.halves[side.index()].passed_end,
         reset_expected(flow, side),
     )
+}
+
+/// Whether an acknowledgment from the other end, in its own numbers, covers
+/// everything that `side` has sent.
+#[inline(always)]
+pub fn acknowledges(flow: &Flow, side: Side, ack: u32) -> bool {
+    let position = ack.wrapping_sub(flow.shifts.seq[side.index()]);
+    !after(flow.halves[side.index()].passed_end, position)
+}
+
+/// Whether a flow with this state is over: nothing of it can come any more but what
+/// was sent before. Then a SYN with its key begins another connection.
+#[inline(always)]
+pub fn over(flow: &Flow, state: u64) -> bool {
+    if state & (word::ENDED | word::RST | word::RST << word::TARGET_SHIFT) != 0 {
+        return true;
+    }
+    word::finishing(state)
+        && all_acknowledged(flow, Side::Client)
+        && all_acknowledged(flow, Side::Target)
 }
 
 #[inline(always)]

@@ -17,6 +17,12 @@ pub const ENDED: u64 = 1 << 62;
 /// The records are not to be trusted: two processors raced on one, or data passed to
 /// the stack in a form the program does not follow.
 pub const UNTRACKED: u64 = 1 << 61;
+/// The target's FIN did not answer one of the client, so the target keeps the
+/// connection in TIME_WAIT (RFC 9293 section 3.6).
+pub const TARGET_WAITS: u64 = 1 << 58;
+/// The flow was over and its client has begun a new connection with the same key:
+/// the client's packets are the stack's from here on.
+pub const REUSED: u64 = 1 << 59;
 /// One data-bearing packet.
 pub const PACKET: u64 = 1;
 
@@ -44,4 +50,11 @@ pub const fn of(side: crate::flow::Side, flag: u64) -> u64 {
 #[inline(always)]
 pub const fn closing(word: u64) -> bool {
     word & (FIN | RST | (FIN | RST) << TARGET_SHIFT) != 0
+}
+
+/// Whether the end is near: both sides have sent their FIN, or one a reset.
+#[inline(always)]
+pub const fn finishing(word: u64) -> bool {
+    let fins = FIN | FIN << TARGET_SHIFT;
+    word & (RST | RST << TARGET_SHIFT) != 0 || word & fins == fins
 }

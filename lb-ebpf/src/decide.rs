@@ -1,11 +1,13 @@
 //! The decision on a parsed packet, the same for both hooks.
 
-use lb_common::flow::{Flow, FlowKey};
+use lb_common::flow::{Flow, FlowKey, Side};
 use lb_common::icmp::Report;
 use lb_common::outcome::{Direction, Outcome};
 use lb_common::packet::{Oddity, Segment, Shape, flags};
+use lb_common::track::over;
 use lb_common::word;
 
+use crate::forward::mark;
 use crate::lookup::{Found, find};
 use crate::observe::{observe, observe_untracked};
 use crate::packet::{Frame, Hook};
@@ -24,7 +26,7 @@ pub enum Decision<'a> {
 }
 
 /// Decides on a parsed packet; `ifindex` is the interface it came in on.
-/// Writes nothing else but the flow's records.
+/// Writes nothing else but the flow's records and its word.
 #[inline(always)]
 pub fn decide<'a, H: Hook>(
     frame: &Frame<'_, H>,
@@ -61,6 +63,12 @@ fn of_flow<'a, H: Hook>(
     if state & word::COMMITTED == 0 {
         return Decision::Leave(direction, Outcome::Observed);
     }
+    if state & word::REUSED != 0 || begins_another(&found, segment, state) {
+        return match found.side {
+            Side::Client => Decision::Leave(Direction::None, Outcome::NoFlow),
+            Side::Target => Decision::Leave(direction, Outcome::Ended),
+        };
+    }
     if state & word::ENDED != 0 {
         return Decision::Leave(direction, Outcome::Ended);
     }
@@ -79,7 +87,7 @@ fn about_flow<'a>(found: Found<'a>, segment: &'a Segment, report: Report) -> Dec
     let state = state(found.flow);
     let outcome = if state & word::COMMITTED == 0 {
         Outcome::Observed
-    } else if state & word::ENDED != 0 {
+    } else if state & (word::ENDED | word::REUSED) != 0 {
         Outcome::Ended
     } else if segment.ttl <= 1 {
         Outcome::Expired
@@ -89,6 +97,22 @@ fn about_flow<'a>(found: Found<'a>, segment: &'a Segment, report: Report) -> Dec
         return Decision::Report(found, segment, report);
     };
     Decision::Leave(Direction::from(found.side), outcome)
+}
+
+/// A client that begins a new connection with the key of one that is over must not
+/// wait until that entry is gone; the daemon is told to hurry.
+#[inline(always)]
+fn begins_another(found: &Found<'_>, segment: &Segment, state: u64) -> bool {
+    let bare = segment.flags & (flags::SYN | flags::ACK | flags::RST | flags::FIN) == flags::SYN;
+    if !bare || found.side == Side::Target {
+        return false;
+    }
+    // SAFETY: an element of FLOWS (lookup.rs), valid until the program returns.
+    let over = over(unsafe { &*found.flow }, state);
+    if over {
+        mark(found, word::REUSED, word::REUSED);
+    }
+    over
 }
 
 /// Anything but a plain segment never reaches the stack on a live flow: the stack

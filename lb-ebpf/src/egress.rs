@@ -41,10 +41,12 @@ pub fn check(ctx: &TcContext) -> Option<(Direction, Outcome)> {
 
 /// A packet of a flow may reach the stack in the instant of the handoff, or when a
 /// program is missing on an interface; the stack knows no socket for it and answers
-/// with a reset, which must not leave. Resets of an ended flow are the daemon's own.
+/// with a reset, which must not leave. Resets of an ended flow are the daemon's own,
+/// those of a reused key another connection's.
 #[inline(always)]
 fn guard(state: u64) -> Option<Outcome> {
-    (state & (word::COMMITTED | word::ENDED) == word::COMMITTED).then_some(Outcome::Guarded)
+    let live = state & (word::COMMITTED | word::ENDED | word::REUSED) == word::COMMITTED;
+    live.then_some(Outcome::Guarded)
 }
 
 /// Makes the SYN to a target ask for no more than the client's leg has.

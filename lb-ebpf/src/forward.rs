@@ -5,7 +5,7 @@ use lb_common::event::Event;
 use lb_common::flow::{Flow, SCALE_MASK, Side};
 use lb_common::packet::{Segment, flags};
 use lb_common::seq::{after, later};
-use lb_common::track::{fits_committed, reset_expected};
+use lb_common::track::{acknowledges, fits_committed, reset_expected};
 use lb_common::word;
 
 use crate::atomic;
@@ -38,7 +38,8 @@ pub fn account(found: &Found<'_>, segment: &Segment, ifindex: u32) {
     flow.bytes[near] += segment.payload as u64;
     if segment.has(flags::RST) {
         if segment.seq == reset_expected(flow, found.side) {
-            mark(found, word::of(found.side, word::RST));
+            let reset = word::of(found.side, word::RST);
+            mark(found, reset, reset);
         }
         return;
     }
@@ -63,16 +64,36 @@ fn record(flow: &mut Flow, found: &Found<'_>, segment: &Segment, ifindex: u32) {
         flow.last_seen = unsafe { bpf_ktime_get_coarse_ns() };
     }
     if segment.has(flags::FIN) {
-        mark(found, word::of(found.side, word::FIN));
+        let fin = word::of(found.side, word::FIN);
+        mark(found, fin, fin | waits(flow, found.side, segment));
     }
 }
 
-/// Sets a flag and tells the daemon the first time.
+/// A target that has not seen the client's FIN when it sends its own is the one that
+/// closes first, or at the same time. One flag with its FIN in one step, so that
+/// a repeated FIN, which may acknowledge more, does not matter.
 #[inline(always)]
-fn mark(found: &Found<'_>, flag: u64) {
-    // SAFETY: as in `account`; `word` is the first, 8-byte aligned field.
-    let before = unsafe { atomic::fetch_or(&raw mut (*found.flow).word, flag) };
-    if before & flag != 0 {
+fn waits(flow: &Flow, side: Side, segment: &Segment) -> u64 {
+    let answers = flow.word & word::FIN != 0 && acknowledges(flow, Side::Client, segment.ack);
+    match side {
+        Side::Target if !answers => word::TARGET_WAITS,
+        Side::Target | Side::Client => 0,
+    }
+}
+
+/// Sets flags, if `first` among them is not set yet, and tells the daemon.
+#[inline(always)]
+pub fn mark(found: &Found<'_>, first: u64, flags: u64) {
+    // SAFETY: an element of FLOWS (lookup.rs), valid until the program returns; `word`
+    // is the first, 8-byte aligned field.
+    let at = unsafe { &raw mut (*found.flow).word };
+    // SAFETY: as above.
+    if unsafe { at.read_volatile() } & first != 0 {
+        return;
+    }
+    // SAFETY: as above.
+    let before = unsafe { atomic::fetch_or(at, flags) };
+    if before & first != 0 {
         return;
     }
     // SAFETY: as in `account`; the id never changes.
@@ -82,7 +103,7 @@ fn mark(found: &Found<'_>, flag: u64) {
         entry.write(Event {
             client: *found.client,
             id,
-            word: before | flag,
+            word: before | flags,
         });
         entry.submit(0);
     }

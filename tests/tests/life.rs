@@ -5,13 +5,16 @@ use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use futures_util::SinkExt;
 use lb_tests::client::{WebSocket, who};
 use lb_tests::daemon::{Config, More, limpet};
 use lb_tests::lab::Lab;
 use lb_tests::scene::{Scene, play};
+use lb_tests::sockets;
 use lb_tests::target::End;
 use lb_tests::until::{until, when};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 /// What takes milliseconds, on a machine that does much else.
@@ -161,6 +164,74 @@ async fn term_ends_flows_where_it_is_told_to() -> Result<()> {
     let log = scene.daemon.log();
     let booked = log.matches("cause=\"shutdown\"").count();
     ensure!(booked == 2, "{booked} booked:\n{log}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_may_use_its_port_again_right_after_the_end() -> Result<()> {
+    play("auto", async |scene| {
+        // Its end closes last, so nothing but the flow's entry is in the way.
+        let port = 41_234;
+        for _ in 0..3 {
+            let stream = connect_from(scene, port).await?;
+            let (mut socket, _) = scene.client.upgrade(stream, "/ws", None).await?;
+            let alive = scene.settled(1).await.context("the one before is gone")?;
+            ensure!(alive[0].client.ends_with(&format!(":{port}")), "{alive:?}");
+            who(&mut socket).await?;
+            target_closes_first(socket).await?;
+            until("the client's socket is gone", SOON, async || {
+                let left = sockets::connections(&scene.lab.client)?;
+                when(left.is_empty(), || format!("{left:?}"))
+            })
+            .await?;
+        }
+        scene.all_gone().await
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_port_rests_for_a_target_that_closed_first_while_no_daemon_ran() -> Result<()> {
+    play("auto", async |scene| {
+        let (target_first, _) = scene.client.web_socket("/ws", None).await?;
+        let first = scene.settled(1).await?.remove(0);
+        let (mut client_first, _) = scene.client.web_socket("/ws", None).await?;
+        let both = scene.settled(2).await?;
+        let second = both.iter().find(|one| one.id != first.id).context("two")?;
+        scene.daemon.kill9()?;
+        target_closes_first(target_first).await?;
+        client_first.get_mut().shutdown().await?;
+        drop(client_first);
+        scene.daemon.restart().await?;
+        scene.all_gone().await?;
+        for (id, rest) in [(&first.id, "rest=60s"), (&second.id, "rest=2s")] {
+            until("the end is logged", SOON, async || {
+                let log = scene.daemon.log();
+                let told = |line: &&str| line.contains(id) && line.contains("flow deleted");
+                let line = log.lines().find(told).unwrap_or_default();
+                when(line.contains(rest), || format!("{line:?}, not {rest}"))
+            })
+            .await?;
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// From a port of the client's choice.
+async fn connect_from(scene: &Scene<'_>, port: u16) -> Result<TcpStream> {
+    let socket = scene.lab.client.socket(scene.lab.front())?;
+    socket.set_reuseaddr(true)?;
+    socket.bind((scene.lab.client_address(), port).into())?;
+    Ok(timeout(SOON, socket.connect(scene.lab.front())).await??)
+}
+
+/// The target ends its half; the client answers with its own end.
+async fn target_closes_first(mut socket: WebSocket) -> Result<()> {
+    timeout(SOON, socket.send("fin".into())).await??;
+    let mut stream = socket.into_inner();
+    let read = timeout(SOON, stream.read(&mut [0; 16])).await?;
+    ensure!(matches!(read, Ok(0)), "not the target's end: {read:?}");
     Ok(())
 }
 

@@ -7,6 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use lb_common::flow::{Flow, FlowKey, Shifts};
+use lb_common::word;
 
 use super::address;
 use super::attach::Attachments;
@@ -23,11 +24,20 @@ pub(super) struct Active {
     table: Mutex<Table>,
     ports: Mutex<Ports>,
     reader: Reader,
-    orders: Mutex<Vec<(FlowHandle, EndCause)>>,
+    orders: Mutex<Vec<Order>>,
     idle: Mutex<HashMap<u32, Duration>>,
     attachments: Mutex<Attachments>,
     /// Flows the table can hold.
     pub(super) capacity: u64,
+}
+
+/// What the thread that ends flows is told by others.
+#[derive(Debug)]
+pub(super) enum Order {
+    /// End this flow.
+    End(FlowHandle, EndCause),
+    /// This entry was over and has made room for another of its key.
+    Book(Entry),
 }
 
 impl std::fmt::Debug for Active {
@@ -116,11 +126,11 @@ impl Active {
 
     /// Has a flow ended by the thread that ends flows.
     pub(super) fn order(&self, flow: FlowHandle, cause: EndCause) {
-        locked(&self.orders).push((flow, cause));
+        locked(&self.orders).push(Order::End(flow, cause));
     }
 
     /// What was ordered since the last call.
-    pub(super) fn take_orders(&self) -> Vec<(FlowHandle, EndCause)> {
+    pub(super) fn take_orders(&self) -> Vec<Order> {
         std::mem::take(&mut *locked(&self.orders))
     }
 
@@ -129,15 +139,31 @@ impl Active {
         (ports.used(), u64::from(ports.capacity()))
     }
 
+    /// Inserts an entry; one of the same client that is over makes room.
     pub(super) fn observe(&self, entry: &Entry) -> io::Result<()> {
-        locked(&self.table).insert(&entry.client, &entry.flow)
+        let mut table = locked(&self.table);
+        match table.insert(&entry.client, &entry.flow) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            done => return done,
+        }
+        let old = table.get(&entry.client)?.map(|flow| Entry {
+            client: entry.client,
+            flow,
+        });
+        if let Some(old) = old.filter(|old| old.flow.word & word::REUSED != 0)
+            && table.remove(&old)?
+        {
+            locked(&self.orders).push(Order::Book(old));
+        }
+        table.insert(&entry.client, &entry.flow)
     }
 
-    /// Deletes an entry.
-    pub(super) fn forget(&self, entry: &Entry) {
-        if let Err(error) = locked(&self.table).remove(entry) {
+    /// Deletes an entry; false if it was not there.
+    pub(super) fn forget(&self, entry: &Entry) -> bool {
+        locked(&self.table).remove(entry).unwrap_or_else(|error| {
             tracing::error!(%error, id = entry.flow.id, "a flow could not be deleted");
-        }
+            false
+        })
     }
 
     pub(super) fn forget_index(&self, target: &FlowKey) -> io::Result<()> {

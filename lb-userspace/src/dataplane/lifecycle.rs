@@ -12,13 +12,13 @@ use std::time::{Duration, Instant};
 
 use aya::maps::{MapData, RingBuf};
 use lb_common::event::Event as Hint;
-use lb_common::flow::{Flow, FlowKey, Side};
-use lb_common::track::all_acknowledged;
+use lb_common::flow::{Flow, FlowKey};
+use lb_common::track::over;
 use lb_common::word;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::sync::mpsc;
 
-use super::active::Active;
+use super::active::{Active, Order};
 use super::ports::{REST_BRIEF, REST_TIME_WAIT};
 use super::table::{Entry, monotonic};
 use super::types::{EndCause, Event, FlowHandle};
@@ -31,6 +31,9 @@ const WALK: Duration = Duration::from_secs(10);
 /// An entry closed in order stays for retransmissions of the last FIN: five
 /// doublings of the least retransmission timeout of 200 ms.
 const LINGER_CLOSED: Duration = Duration::from_secs(5);
+/// How long a last FIN may stay without any progress toward its acknowledgment: what
+/// Linux gives a closed socket that nobody answers (tcp_orphan_retries, about 100 s).
+const LAST_ACK: Duration = Duration::from_secs(120);
 /// After a reset only packets already under way are expected.
 const LINGER_RESET: Duration = Duration::from_secs(1);
 
@@ -92,44 +95,54 @@ impl Walk {
 /// A flow on its way out.
 struct Closing {
     id: u64,
-    /// The target sent its FIN before the client did.
-    target_first: bool,
+    /// Where both sides' acknowledgments stood, and since when.
+    stood: ([u32; 2], Instant),
     /// Set once the end is certain: why, and when the entry may go.
     ended: Option<(EndCause, Instant)>,
 }
 
 impl Keeper {
+    /// Half of a flow may stay closed for hours: nothing to be done then.
     fn hinted(&mut self, hint: &Hint) {
-        self.begin(hint.client, hint.id, hint.word);
+        if word::finishing(hint.word) || hint.word & word::REUSED != 0 {
+            self.begin(hint.client, hint.id);
+        }
     }
 
-    fn begin(&mut self, client: FlowKey, id: u64, state: u64) -> &mut Closing {
-        let fresh = Closing {
+    fn begin(&mut self, client: FlowKey, id: u64) -> &mut Closing {
+        let fresh = || Closing {
             id,
-            target_first: target_first(state),
+            stood: ([0; 2], Instant::now()),
             ended: None,
         };
-        let closing = self.closing.entry(client).or_insert(fresh);
+        let closing = self.closing.entry(client).or_insert_with(fresh);
         if closing.id != id {
-            *closing = Closing {
-                id,
-                target_first: target_first(state),
-                ended: None,
-            };
+            *closing = fresh();
         }
         closing
     }
 
-    /// Ends what was ordered to end.
+    /// Does what others have ordered.
     fn obey(&mut self) {
-        for (FlowHandle { client, id }, cause) in self.active.take_orders() {
-            let found = self.active.read(&client).ok().flatten();
-            let Some(flow) = found.filter(|flow| flow.id == id) else {
-                continue;
-            };
-            let entry = Entry { client, flow };
-            if entry.committed() && flow.word & word::ENDED == 0 {
-                self.end(&entry, cause);
+        for order in self.active.take_orders() {
+            match order {
+                Order::End(FlowHandle { client, id }, cause) => {
+                    let found = self.active.read(&client).ok().flatten();
+                    let Some(flow) = found.filter(|flow| flow.id == id) else {
+                        continue;
+                    };
+                    let entry = Entry { client, flow };
+                    if entry.committed() && flow.word & (word::ENDED | word::REUSED) == 0 {
+                        self.end(&entry, cause);
+                    }
+                }
+                Order::Book(entry) => {
+                    let end = self.closing.remove(&entry.client);
+                    let known = end.filter(|end| end.id == entry.flow.id);
+                    let cause = known.and_then(|end| end.ended).map(|(cause, _)| cause);
+                    let cause = cause.unwrap_or_else(|| cause_of(&entry.flow));
+                    book(&self.active, &self.events, &entry, cause);
+                }
             }
         }
     }
@@ -160,11 +173,17 @@ impl Keeper {
     }
 
     fn look(&mut self, entry: &Entry, now: Duration) {
-        if !entry.committed() || entry.flow.word & word::ENDED != 0 {
+        let (client, Flow { id, word, .. }) = (entry.client, entry.flow);
+        if !entry.committed() {
             return;
         }
-        if word::closing(entry.flow.word) {
-            self.begin(entry.client, entry.flow.id, entry.flow.word);
+        if word & word::REUSED != 0 || word::finishing(word) {
+            self.begin(client, id);
+        } else if word & word::ENDED != 0 {
+            // An earlier daemon has ended it and not booked it.
+            if self.closing.get(&client).is_none_or(|one| one.id != id) {
+                self.end(entry, EndCause::Reset);
+            }
         } else if entry.idle(now) > self.active.idle_timeout(entry.flow.listener) {
             self.end(entry, EndCause::Idle);
         }
@@ -173,7 +192,7 @@ impl Keeper {
     /// Ends a live flow: from now on its packets are dropped, both ends are reset.
     fn end(&mut self, entry: &Entry, cause: EndCause) {
         cut(&self.active, entry);
-        let closing = self.begin(entry.client, entry.flow.id, entry.flow.word);
+        let closing = self.begin(entry.client, entry.flow.id);
         closing
             .ended
             .get_or_insert((cause, Instant::now() + LINGER_RESET));
@@ -191,63 +210,75 @@ impl Keeper {
                     return true;
                 }
             };
+            let Some(cause) = closing.due(&flow, now) else {
+                return true;
+            };
             let entry = Entry {
                 client: *client,
                 flow,
             };
-            if closing.ended.is_none() {
-                closing.ended = ended(&flow).map(|(cause, linger)| (cause, now + linger));
+            if active.forget(&entry) {
+                book(active, events, &entry, cause);
             }
-            match closing.ended {
-                Some((cause, at)) if at <= now => {
-                    bury(active, events, &entry, cause, closing.target_first);
-                    false
-                }
-                _ => true,
-            }
+            false
         });
     }
 }
 
-/// Whether a flow is over, and how long its entry is still needed.
-fn ended(flow: &Flow) -> Option<(EndCause, Duration)> {
-    let has = |side, flag| flow.word & word::of(side, flag) != 0;
-    if has(Side::Client, word::RST) || has(Side::Target, word::RST) {
-        return Some((EndCause::Reset, LINGER_RESET));
+impl Closing {
+    /// Why the flow has ended, once its entry may go.
+    fn due(&mut self, flow: &Flow, now: Instant) -> Option<EndCause> {
+        let reused = flow.word & word::REUSED != 0;
+        if self.ended.is_none() {
+            let cause = cause_of(flow);
+            let linger = if cause != EndCause::Closed {
+                LINGER_RESET
+            } else if over(flow, flow.word) || reused {
+                LINGER_CLOSED
+            } else {
+                self.patience(flow, now)?
+            };
+            self.ended = Some((cause, now + linger));
+        }
+        let (cause, at) = self.ended?;
+        (reused || at <= now).then_some(cause)
     }
-    let closed = |side| has(side, word::FIN) && all_acknowledged(flow, side);
-    if closed(Side::Client) && closed(Side::Target) {
-        return Some((EndCause::Closed, LINGER_CLOSED));
+
+    /// For how long a last FIN that nobody acknowledges is still waited for: none,
+    /// once nothing has moved for too long.
+    fn patience(&mut self, flow: &Flow, now: Instant) -> Option<Duration> {
+        let stands = flow.halves.map(|half| half.last_ack);
+        if self.stood.0 != stands {
+            self.stood = (stands, now);
+        }
+        (now.duration_since(self.stood.1) >= LAST_ACK).then_some(Duration::ZERO)
     }
-    None
 }
 
-/// Books the end, deletes the entry, lets the port rest.
-fn bury(
-    active: &Active,
-    events: &mpsc::Sender<Event>,
-    entry: &Entry,
-    cause: EndCause,
-    target_first: bool,
-) {
+/// How a flow that ends by itself has ended.
+fn cause_of(flow: &Flow) -> EndCause {
+    let resets = word::RST | word::RST << word::TARGET_SHIFT | word::ENDED;
+    match flow.word & resets {
+        0 => EndCause::Closed,
+        _ => EndCause::Reset,
+    }
+}
+
+/// Books the end of a flow that is out of the table, lets its port rest.
+fn book(active: &Active, events: &mpsc::Sender<Event>, entry: &Entry, cause: EndCause) {
     let flow = entry.info(active.path(), monotonic(), unix_seconds());
-    active.forget(entry);
-    let rest = match cause {
-        EndCause::Closed if target_first => REST_TIME_WAIT,
-        EndCause::Closed
-        | EndCause::Reset
-        | EndCause::Idle
-        | EndCause::Asked
-        | EndCause::Shutdown => REST_BRIEF,
+    let waits = entry.flow.word & word::TARGET_WAITS != 0;
+    let unfinished = !over(&entry.flow, entry.flow.word);
+    let rest = if cause == EndCause::Closed && (waits || unfinished) {
+        REST_TIME_WAIT
+    } else {
+        REST_BRIEF
     };
+    tracing::debug!(id = %format_args!("{:016x}", flow.id), ?cause, ?rest, "flow deleted");
     active.release(entry, rest);
     // A full channel means that the daemon is far behind; waiting is right, the
     // table keeps everything. A closed one means that it is going.
     let _ = events.blocking_send(Event::Ended { flow, cause });
-}
-
-fn target_first(state: u64) -> bool {
-    state & word::of(Side::Client, word::FIN) == 0
 }
 
 /// Takes over what an earlier daemon left: whole committed flows live on, all
@@ -258,7 +289,7 @@ pub(super) fn adopt(active: &Active) -> io::Result<usize> {
         active.found(&entry);
         let target = super::address::target_key(&entry.client, &entry.flow.target);
         let whole = active.reader().client_of(&target) == Some(entry.client);
-        if entry.committed() && whole && entry.flow.word & word::ENDED == 0 {
+        if entry.committed() && whole {
             active.adopt(&entry);
             adopted += 1;
         } else {

@@ -113,17 +113,17 @@ impl Table {
         Ok(self.get(client)?.map(|flow| Flow { word, ..flow }))
     }
 
-    /// Deletes a flow if it still has this id.
-    pub(super) fn remove(&mut self, entry: &Entry) -> io::Result<()> {
+    /// Deletes a flow if it still has this id; false if it has not.
+    pub(super) fn remove(&mut self, entry: &Entry) -> io::Result<bool> {
         let found = self.get(&entry.client)?;
         let Some(flow) = found.filter(|flow| flow.id == entry.flow.id) else {
-            return Ok(());
+            return Ok(false);
         };
         let target = address::target_key(&entry.client, &entry.flow.target);
         ignore_missing(self.targets.remove(&target))?;
         ignore_missing(self.flows.remove(&entry.client))?;
         self.census.went(&flow);
-        Ok(())
+        Ok(true)
     }
 
     /// Writes the shifts and swaps the word from `expected` to committed. Whoever

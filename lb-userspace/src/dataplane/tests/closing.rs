@@ -45,7 +45,10 @@ fn resets_and_fins() {
                         let run = kernel.packet_from(hook, &frame, interface(kernel, side));
                         assert_eq!(run.verdict, forwarded(hook), "{name}");
                         let word = kernel.flow(&entry).word;
-                        assert_eq!(word, entry.flow.word | word::of(side, flag), "{name}");
+                        let waits = side == Side::Target && flag == word::FIN;
+                        let waits = if waits { word::TARGET_WAITS } else { 0 };
+                        let expected = entry.flow.word | word::of(side, flag) | waits;
+                        assert_eq!(word, expected, "{name}");
                         let told = kernel.events();
                         assert_eq!(told.len(), usize::from(flag != 0), "{name}");
                         for event in told {
@@ -161,6 +164,65 @@ fn only_new_data_counts_as_life() {
                     kernel.packet(Hook::Tc, &segment.frame());
                     let seen = kernel.flow(&entry).last_seen;
                     assert_eq!(seen != entry.flow.last_seen, alive, "{name}, {side:?}");
+                }
+            }
+        }
+    });
+}
+
+/// Whose TIME_WAIT it will be decides how long the port rests: that of whoever had not
+/// seen the other's FIN when it sent its own.
+#[test]
+fn a_target_waits_if_its_fin_does_not_answer_the_clients() {
+    with_kernel(|kernel| {
+        for sample in samples() {
+            let fin = |side, acks: u32| {
+                let next = sample.segment(side);
+                Plain {
+                    flags: FIN | ACK,
+                    ack: next.ack.wrapping_add(acks),
+                    payload: vec![],
+                    ..next
+                }
+            };
+            let (client, target) = (Side::Client, Side::Target);
+            let table = [
+                (
+                    "the target first",
+                    vec![fin(target, 0), fin(client, 1)],
+                    true,
+                ),
+                (
+                    "the client first",
+                    vec![fin(client, 0), fin(target, 1)],
+                    false,
+                ),
+                ("both at once", vec![fin(client, 0), fin(target, 0)], true),
+                (
+                    "both at once, and the target again",
+                    vec![fin(client, 0), fin(target, 0), fin(target, 1)],
+                    true,
+                ),
+                (
+                    "the client first, and the target twice",
+                    vec![fin(client, 0), fin(target, 1), fin(target, 1)],
+                    false,
+                ),
+            ];
+            for (name, fins, waits) in table {
+                for hook in HOOKS {
+                    let entry = sample.committed(kernel.routes);
+                    kernel.put(&entry);
+                    for fin in &fins {
+                        let side = match fin.from == sample.client {
+                            true => client,
+                            false => target,
+                        };
+                        kernel.packet_from(hook, &fin.frame(), interface(kernel, side));
+                    }
+                    let word = kernel.flow(&entry).word;
+                    assert!(word::finishing(word), "{name}, {hook:?}");
+                    assert_eq!(word & word::TARGET_WAITS != 0, waits, "{name}, {hook:?}");
                 }
             }
         }

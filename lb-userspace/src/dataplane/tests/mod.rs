@@ -28,6 +28,7 @@ mod race;
 mod reference;
 mod refusing;
 mod reporting;
+mod reusing;
 mod routes;
 mod run;
 mod sample;
