@@ -9,6 +9,7 @@ use http::StatusCode;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
 use crate::access::{AccessLog, Record};
@@ -18,10 +19,11 @@ use crate::connections::Connections;
 use crate::dataplane::{Dataplane, EndCause, Event, FlowInfo};
 use crate::drain::{self, Drain, Drainer};
 use crate::ender::Ender;
+use crate::events::Events;
 use crate::metrics::{Metrics, Origin};
 use crate::proxy::{Groups, Proxy, Rules, Shared, noted_verdict, target_client};
 use crate::selection::{KERNEL, Selection};
-use crate::target::{Group, Registry};
+use crate::target::{Group, Registry, start_checks};
 use crate::tls::{self, Certificates, Rotation};
 use crate::{id, listen, names, state_dir};
 
@@ -29,26 +31,30 @@ use crate::{id, listen, names, state_dir};
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// For that: an ended flow lingers for a second, and thousands take their time.
 const BOOKED: Duration = Duration::from_secs(10);
+/// Readiness waits for one check of every target, but not for a very long timeout.
+const FIRST_CHECKS: Duration = Duration::from_secs(10);
 
 /// Runs until TERM or INT has been obeyed.
 pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let mut signals = Signals::new().context("signals cannot be caught")?;
     raise_descriptor_limit();
     let sockets = bind_all(&config)?;
-    let routes = routes(&config)?;
+    let events = Events::default();
+    let routes = routes(&config, &events)?;
     let secrets = group_secrets(&config)?;
-    let (dataplane, events) = Dataplane::open(config.fastpath.clone())
+    let (dataplane, ended) = Dataplane::open(config.fastpath.clone())
         .await
         .context("the data plane")?;
     let (drainer, drain) = drain::channel();
     let shared = Arc::new(share(&config, &dataplane, drain)?);
     let registry = Arc::new(registry(&config, &routes));
     tokio::spawn(registry.clone().run());
-    let admin = Arc::new(administer(&config, registry, &shared));
+    let first_checks = start_checks(registry.groups(), &shared.metrics);
+    let admin = Arc::new(administer(&config, registry, &shared, events));
     let door = admin::bind(&config.admin.bind).context("admin.bind")?;
     tokio::spawn(admin::serve(door, admin.clone()));
     tokio::spawn(book_ended_flows(
-        events,
+        ended,
         admin.names.clone(),
         shared.metrics.clone(),
         shared.access.clone(),
@@ -57,6 +63,10 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let access = shared.access.clone();
     // What is left of `shared` here must not keep the drain waiting.
     drop(shared);
+    // Else the first target found healthy would get all the requests.
+    if timeout(FIRST_CHECKS, first_checks).await.is_err() {
+        warn!("ready before every target has been checked once");
+    }
     admin.ready.store(true, Ordering::Release);
     info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -87,7 +97,7 @@ fn bind_all(config: &Config) -> anyhow::Result<Vec<Bound>> {
     Ok(all)
 }
 
-fn routes(config: &Config) -> anyhow::Result<Groups> {
+fn routes(config: &Config, events: &Events) -> anyhow::Result<Groups> {
     let mut groups = Groups::new();
     for group in &config.target_groups {
         let mut stickiness = group.stickiness.clone();
@@ -98,7 +108,7 @@ fn routes(config: &Config) -> anyhow::Result<Groups> {
         }
         groups.insert(
             group.name.clone(),
-            (Arc::new(Group::new(group)), stickiness),
+            (Arc::new(Group::new(group, events.clone())), stickiness),
         );
     }
     Ok(groups)
@@ -131,7 +141,7 @@ fn registry(config: &Config, groups: &Groups) -> Registry {
     Registry::open(config.state_dir.clone(), groups)
 }
 
-fn administer(config: &Config, registry: Arc<Registry>, shared: &Shared) -> Admin {
+fn administer(config: &Config, registry: Arc<Registry>, shared: &Shared, events: Events) -> Admin {
     Admin {
         token: config.admin.token.clone(),
         check_host: matches!(config.admin.bind, config::AdminBind::Tcp(at) if at.ip().is_loopback()),
@@ -145,6 +155,7 @@ fn administer(config: &Config, registry: Arc<Registry>, shared: &Shared) -> Admi
         metrics: shared.metrics.clone(),
         ender: Ender::new(shared.dataplane.clone(), shared.connections.clone()),
         end_window: config.end_window,
+        events,
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! From top to bottom: `cli` (the command), `config` (a checked configuration),
 //! `daemon` (the parts put together), `listen`, `tls`, `proxy`, `balance` and `target`,
-//! `dataplane`; beside them `admin`, `metrics`, `drain` and `ender`.
+//! `dataplane`; beside them `admin`, `metrics`, `events`, `drain` and `ender`.
 
 mod access;
 mod admin;
@@ -14,6 +14,7 @@ mod daemon;
 mod dataplane;
 mod drain;
 mod ender;
+mod events;
 mod id;
 mod listen;
 mod logging;

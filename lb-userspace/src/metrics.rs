@@ -64,6 +64,7 @@ pub(crate) struct Metrics {
     stickiness: IntCounterVec,
     rejected: IntCounterVec,
     access_log_dropped: IntCounter,
+    health_checks: IntCounterVec,
     tunnel: TunnelMetrics,
     pub(crate) gauges: Gauges,
 }
@@ -81,6 +82,8 @@ pub(crate) struct TunnelMetrics {
 pub(crate) struct Gauges {
     pub(crate) connections: IntGaugeVec,
     pub(crate) target_connections: IntGaugeVec,
+    pub(crate) target_healthy: IntGaugeVec,
+    pub(crate) drain_remaining_connections: IntGaugeVec,
     pub(crate) flows: IntGaugeVec,
     pub(crate) flow_table_entries: IntGauge,
     pub(crate) flow_table_capacity: IntGauge,
@@ -131,6 +134,11 @@ impl Metrics {
                 "access_log_dropped_total",
                 "Lines of the access log that were not written",
             )?,
+            health_checks: new.counters(
+                "health_checks_total",
+                "Health checks of targets",
+                &["result"],
+            )?,
             tunnel: TunnelMetrics::new(&new)?,
             gauges: Gauges::new(&new)?,
             registry,
@@ -177,6 +185,10 @@ impl Metrics {
     /// Counts lines of the access log that were not written.
     pub(crate) fn access_log_dropped(&self) -> IntCounter {
         self.access_log_dropped.clone()
+    }
+
+    pub(crate) fn health_checked(&self, result: &str) {
+        self.health_checks.with_label_values(&[result]).inc();
     }
 
     /// What a new tunnel counts with.
@@ -254,6 +266,16 @@ impl Gauges {
                 "target_connections",
                 "Upgraded connections of a target",
                 &["target_group", "target", "path"],
+            )?,
+            target_healthy: new.gauges(
+                "target_healthy",
+                "1 if the target's health checks succeed",
+                &["target_group", "target"],
+            )?,
+            drain_remaining_connections: new.gauges(
+                "drain_remaining_connections",
+                "Upgraded connections that a draining target still has",
+                &["target_group", "target"],
             )?,
             flows: new.gauges("flows", "Connections in the kernel", &["path"])?,
             flow_table_entries: new.gauge("flow_table_entries", "Flows in the flow table")?,

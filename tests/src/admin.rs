@@ -1,5 +1,6 @@
 //! The admin API, asked from inside the balancer's namespace.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use anyhow::{Context, Result, ensure};
@@ -114,6 +115,21 @@ impl<'lab> Admin<'lab> {
                 None => return Ok(all),
             }
         }
+    }
+
+    /// State and reason of the targets of the group `chat`, by address.
+    pub async fn targets(&self) -> Result<BTreeMap<String, (String, String)>> {
+        let text = self.ok("/v1/target-groups/chat").await?;
+        let group: Value = serde_json::from_str(&text)?;
+        let targets = group["targets"].as_array().context("no targets")?;
+        let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        Ok(targets
+            .iter()
+            .map(|target| {
+                let state = (word(&target["state"]), word(&target["reason"]));
+                (word(&target["address"]), state)
+            })
+            .collect())
     }
 
     /// The sum of a metric over its labels; zero when it has no sample (yet).

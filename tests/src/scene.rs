@@ -1,8 +1,9 @@
 //! A lab with everything running in it, and what every test asks of it.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use crate::admin::Connection;
 use crate::client::Client;
@@ -16,6 +17,8 @@ use crate::until::{until, when};
 const HANDED_OFF: Duration = Duration::from_secs(10);
 /// The daemon learns of an end by an event, or by the next scan.
 const ENDED: Duration = Duration::from_secs(15);
+/// Some checks of a busy machine.
+const TURNED: Duration = Duration::from_secs(30);
 
 /// Targets, daemon and a client in one lab.
 #[derive(Debug)]
@@ -123,6 +126,30 @@ impl<'lab> Scene<'lab> {
             .await?;
         }
         Ok(())
+    }
+
+    /// Who answers this many requests without a cookie, and how many of them.
+    pub async fn spread(&self, requests: usize) -> Result<BTreeMap<String, usize>> {
+        let mut counts = BTreeMap::new();
+        for _ in 0..requests {
+            let answer = self.client.get("/", None).await?;
+            ensure!(answer.status == 200, "{answer:?}");
+            *counts.entry(answer.body).or_default() += 1;
+        }
+        Ok(counts)
+    }
+
+    /// Waits until target `number` is in this state, and answers why it is.
+    pub async fn target_becomes(&self, number: usize, state: &str) -> Result<String> {
+        let address = self.lab.target(number).to_string();
+        until(&format!("{address} is {state}"), TURNED, async || {
+            let targets = self.daemon.admin.targets().await?;
+            Ok(match targets.get(&address) {
+                Some((is, reason)) if is == state => Ok(reason.clone()),
+                _ => Err(format!("{targets:?}")),
+            })
+        })
+        .await
     }
 
     /// Waits until a target saw a WebSocket end like this.

@@ -8,11 +8,13 @@
 //! | `/fin` | after the 101 sends `bye` and half-closes, then reads to the end |
 //! | `/raw?id=N` | checked byte streams in both directions, see [`crate::raw`] |
 //! | `/refuse` | 403 |
+//! | `/health` | 200, or what its [`Mood`] is |
 //! | `/head` | the request head as it arrived |
 //! | else | its name |
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result};
 use futures_util::{SinkExt, StreamExt};
@@ -42,28 +44,47 @@ pub enum End {
     Broken(String),
 }
 
+/// How a target answers health checks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Mood {
+    /// With 200.
+    #[default]
+    Well,
+    /// With 503.
+    Sick,
+    /// Not at all.
+    Silent,
+}
+
 /// What all targets of a lab share.
 #[derive(Debug, Default)]
 pub struct Notes {
     /// The checked streams.
     pub streams: Arc<Streams>,
     ends: Mutex<Vec<End>>,
+    moods: Mutex<HashMap<usize, Mood>>,
+    /// Health checks being answered, and the most at a time.
+    asking: Mutex<(usize, usize)>,
 }
 
 impl Notes {
     /// The ends of WebSockets seen so far.
     pub fn ends(&self) -> Vec<End> {
-        self.ends
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        lock(&self.ends).clone()
+    }
+
+    /// From now on target `number` answers health checks like this.
+    pub fn set_mood(&self, number: usize, mood: Mood) {
+        lock(&self.moods).insert(number, mood);
+    }
+
+    /// The most health checks that were open at a time, of all targets together.
+    pub fn most_checks_at_a_time(&self) -> usize {
+        lock(&self.asking).1
     }
 
     fn ended(&self, end: End) {
-        self.ends
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(end);
+        lock(&self.ends).push(end);
     }
 }
 
@@ -72,7 +93,8 @@ impl Notes {
 pub struct Targets {
     /// What they saw.
     pub notes: Arc<Notes>,
-    tasks: Vec<JoinHandle<()>>,
+    /// The number of the target, and its listener.
+    tasks: Vec<(usize, JoinHandle<()>)>,
 }
 
 impl Targets {
@@ -82,38 +104,67 @@ impl Targets {
             notes: Arc::default(),
             tasks: Vec::new(),
         };
-        for (number, namespace) in (1..=TARGETS).zip(&lab.targets) {
-            for address in [lab.target(number), lab.target6(number)] {
-                targets.listen(namespace, address, &format!("target-{number}"))?;
-            }
+        for number in 1..=TARGETS {
+            targets.start_one(lab, number)?;
         }
         Ok(targets)
     }
 
-    fn listen(&mut self, namespace: &Namespace, address: SocketAddr, name: &str) -> Result<()> {
+    /// Starts one (again).
+    pub fn start_one(&mut self, lab: &Lab, number: usize) -> Result<()> {
+        let namespace = lab.targets.get(number - 1).context("no such target")?;
+        for address in [lab.target(number), lab.target6(number)] {
+            self.listen(namespace, address, number)?;
+        }
+        Ok(())
+    }
+
+    /// Stops one: connections are refused. Those that are open go on.
+    pub async fn stop_one(&mut self, number: usize) {
+        let (stopped, others) = std::mem::take(&mut self.tasks)
+            .into_iter()
+            .partition(|(of, _)| *of == number);
+        self.tasks = others;
+        let stopped: Vec<(usize, JoinHandle<()>)> = stopped;
+        for (_, task) in stopped {
+            task.abort();
+            // It ends by being aborted.
+            drop(task.await);
+        }
+    }
+
+    fn listen(&mut self, namespace: &Namespace, address: SocketAddr, number: usize) -> Result<()> {
         let listener = namespace.listen(address)?;
-        let (name, notes) = (Arc::<str>::from(name), Arc::clone(&self.notes));
-        self.tasks.push(tokio::spawn(async move {
+        let (name, notes) = (format!("target-{number}").into(), Arc::clone(&self.notes));
+        let name: Arc<str> = name;
+        let task = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let connection = Connection {
+                    number,
                     name: Arc::clone(&name),
                     notes: Arc::clone(&notes),
                 };
                 // How it ended is in the notes; a broken request is the tests' doing.
                 tokio::spawn(async move { drop(connection.serve(stream).await) });
             }
-        }));
+        });
+        self.tasks.push((number, task));
         Ok(())
     }
 }
 
 impl Drop for Targets {
     fn drop(&mut self) {
-        self.tasks.iter().for_each(JoinHandle::abort);
+        self.tasks.iter().for_each(|(_, task)| task.abort());
     }
 }
 
+fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 struct Connection {
+    number: usize,
     name: Arc<str>,
     notes: Arc<Notes>,
 }
@@ -125,6 +176,8 @@ impl Connection {
         while let Some(head) = head::read(&mut stream, &mut buffer).await? {
             if head.path() == "/refuse" {
                 answer(&mut stream, "403 Forbidden", "refused").await?;
+            } else if head.path() == "/health" {
+                self.answer_check(&mut stream).await?;
             } else if head.has_token("connection", "upgrade") {
                 return self.switch(stream, buffer, &head).await;
             } else if head.path() == "/head" {
@@ -142,6 +195,20 @@ impl Connection {
             }
         }
         Ok(())
+    }
+
+    async fn answer_check(&self, stream: &mut TcpStream) -> Result<()> {
+        let mood = lock(&self.notes.moods).get(&self.number).copied();
+        let _counted = Asking::new(&self.notes);
+        match mood.unwrap_or_default() {
+            Mood::Well => answer(stream, "200 OK", "well").await,
+            Mood::Sick => answer(stream, "503 Service Unavailable", "sick").await,
+            Mood::Silent => {
+                // Until the other side gives up.
+                let _ = stream.read_u8().await;
+                Ok(())
+            }
+        }
     }
 
     async fn switch(self, mut stream: TcpStream, rest: Vec<u8>, head: &Head) -> Result<()> {
@@ -211,6 +278,24 @@ impl Connection {
         self.notes
             .ended(end.map_or_else(|error| End::Broken(error.to_string()), |_| End::Fin));
         Ok(())
+    }
+}
+
+/// A health check being answered.
+struct Asking<'a>(&'a Notes);
+
+impl<'a> Asking<'a> {
+    fn new(notes: &'a Notes) -> Self {
+        let mut asking = lock(&notes.asking);
+        asking.0 += 1;
+        asking.1 = asking.1.max(asking.0);
+        Self(notes)
+    }
+}
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        lock(&self.0.asking).0 -= 1;
     }
 }
 

@@ -13,7 +13,6 @@ use lb_tests::daemon::{Config, limpet};
 use lb_tests::lab::Lab;
 use lb_tests::scene::Scene;
 use lb_tests::until::{until, when};
-use serde_json::Value;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -40,29 +39,6 @@ fn tell(lab: &Lab, arguments: &[&str]) -> Result<String> {
     Ok(String::from_utf8(stdout)?)
 }
 
-/// State by address, as the API tells it.
-async fn states(scene: &Scene<'_>) -> Result<BTreeMap<String, String>> {
-    let answer = scene.daemon.admin.get("/v1/target-groups/chat").await?;
-    let group: Value = serde_json::from_str(&answer.body)?;
-    let targets = group["targets"].as_array().context("no targets")?;
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    Ok(targets
-        .iter()
-        .map(|target| (text(&target["address"]), text(&target["state"])))
-        .collect())
-}
-
-/// Who answers 12 requests without a cookie.
-async fn spread(scene: &Scene<'_>) -> Result<BTreeMap<String, usize>> {
-    let mut counts = BTreeMap::new();
-    for _ in 0..12 {
-        let answer = scene.client.get("/", None).await?;
-        ensure!(answer.status == 200, "{answer:?}");
-        *counts.entry(answer.body).or_default() += 1;
-    }
-    Ok(counts)
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_api_was_told_holds_after_kill_9() -> Result<()> {
     let lab = Lab::new()?;
@@ -72,11 +48,11 @@ async fn what_the_api_was_told_holds_after_kill_9() -> Result<()> {
     tell(&lab, &["weight", "chat", &two, "0"])?;
     tell(&lab, &["drain", "chat", &one])?;
     for _ in 0..2 {
-        let states = states(&scene).await?;
+        let states = scene.daemon.admin.targets().await?;
         ensure!(states.len() == 3, "{states:?}");
-        ensure!(states[&one] == "draining", "{states:?}");
-        ensure!(states[&two] == "unused", "{states:?}");
-        let counts = spread(&scene).await?;
+        ensure!(states[&one].0 == "draining", "{states:?}");
+        ensure!(states[&two].0 == "unused", "{states:?}");
+        let counts = scene.spread(12).await?;
         ensure!(
             counts == BTreeMap::from([("target-3".into(), 12)]),
             "{counts:?}"
@@ -86,7 +62,7 @@ async fn what_the_api_was_told_holds_after_kill_9() -> Result<()> {
     }
     tell(&lab, &["ready", "chat", &one])?;
     tell(&lab, &["weight", "chat", &two, "1"])?;
-    let counts = spread(&scene).await?;
+    let counts = scene.spread(12).await?;
     let expected = [("target-1", 3), ("target-2", 3), ("target-3", 6)];
     let expected = expected.map(|(name, count)| (name.to_owned(), count));
     ensure!(counts == BTreeMap::from(expected), "{counts:?}");
@@ -104,7 +80,7 @@ async fn a_draining_target_keeps_its_clients_and_gets_no_others() -> Result<()> 
     let number = first.body.trim_start_matches("target-").parse()?;
     let address = lab.target(number).to_string();
     tell(&lab, &["drain", "chat", &address])?;
-    let counts = spread(&scene).await?;
+    let counts = scene.spread(12).await?;
     ensure!(!counts.contains_key(&first.body), "{counts:?}");
     let again = scene.client.get("/", Some(&cookie)).await?;
     ensure!(again.body == first.body, "moved to {}", again.body);
@@ -147,11 +123,11 @@ async fn a_deregistered_target_leaves() -> Result<()> {
     let address = lab.target(1).to_string();
     tell(&lab, &["deregister", "chat", &address, "--wait"])?;
     until("it has left", PATIENCE, async || {
-        let states = states(&scene).await?;
+        let states = scene.daemon.admin.targets().await?;
         when(!states.contains_key(&address), || format!("{states:?}"))
     })
     .await?;
-    let counts = spread(&scene).await?;
+    let counts = scene.spread(12).await?;
     ensure!(
         counts == BTreeMap::from([("target-2".into(), 12)]),
         "{counts:?}"
@@ -171,7 +147,10 @@ async fn a_damaged_state_file_is_set_aside_and_said() -> Result<()> {
     scene.daemon.kill9()?;
     fs::write(&file, &whole[..whole.len() / 2])?;
     scene.daemon.restart().await?;
-    ensure!(states(&scene).await?.len() == 2, "half a file was believed");
+    ensure!(
+        scene.daemon.admin.targets().await?.len() == 2,
+        "half a file was believed"
+    );
     ensure!(
         scene.daemon.log().contains("targets.json.damaged-1"),
         "nothing was said of the damaged file"
@@ -188,7 +167,7 @@ async fn a_damaged_state_file_is_set_aside_and_said() -> Result<()> {
 async fn wrong_orders_change_nothing_and_say_why() -> Result<()> {
     let lab = Lab::new()?;
     let scene = Scene::set(&lab, &two(&lab, "300s")).await?;
-    let before = states(&scene).await?;
+    let before = scene.daemon.admin.targets().await?;
     let three = lab.target(3).to_string();
     for (arguments, status, word) in [
         (["drain", "chat", &three].as_slice(), 1, "not a target"),
@@ -218,6 +197,9 @@ async fn wrong_orders_change_nothing_and_say_why() -> Result<()> {
         );
         ensure!(said.contains(word), "{arguments:?}: {said}");
     }
-    ensure!(states(&scene).await? == before, "something changed");
+    ensure!(
+        scene.daemon.admin.targets().await? == before,
+        "something changed"
+    );
     Ok(())
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::Admin;
 use super::tally::{Tally, by_path};
 use crate::metrics::Gauges;
+use crate::target::{Group, Health, Target};
 
 impl Admin {
     /// The text; the error is a sentence.
@@ -39,11 +40,14 @@ impl Admin {
     fn read_target_connections(&self, gauges: &Gauges, tallies: &[Tally]) {
         let label = |one: &Tally| (one.target_group.clone(), one.target.to_string());
         let mut targets = grouped(tallies, label);
+        gauges.target_healthy.reset();
+        gauges.drain_remaining_connections.reset();
         for group in self.registry.groups() {
             for target in group.snapshot().targets() {
-                targets
-                    .entry((group.name.clone(), target.label.clone()))
-                    .or_default();
+                let names = (group.name.clone(), target.label.clone());
+                let tallies = targets.entry(names).or_default();
+                let connections = tallies.iter().map(|one| one.count).sum();
+                read_target(gauges, group, target, connections);
             }
         }
         gauges.target_connections.reset();
@@ -85,6 +89,19 @@ impl Admin {
                 .with_label_values(&[direction, outcome]);
             counter.inc_by(packets.saturating_sub(counter.get()));
         }
+    }
+}
+
+fn read_target(gauges: &Gauges, group: &Group, target: &Target, connections: u64) {
+    let labels = [group.name.as_str(), target.label.as_str()];
+    let healthy = i64::from(target.health == Health::Healthy);
+    gauges
+        .target_healthy
+        .with_label_values(&labels)
+        .set(healthy);
+    if target.drain.is_some() {
+        let remaining = &gauges.drain_remaining_connections;
+        remaining.with_label_values(&labels).set(whole(connections));
     }
 }
 

@@ -9,6 +9,7 @@ mod change;
 mod connections;
 mod door;
 mod ending;
+mod events;
 mod metrics;
 mod names;
 mod query;
@@ -22,7 +23,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use http::{Method, Request, Response, StatusCode};
-use http_body_util::Full;
+use http_body_util::{Either, Full};
 use hyper::body::{Bytes, Incoming};
 use serde_json::json;
 
@@ -33,9 +34,13 @@ use crate::config::{Listener, Secret};
 use crate::connections::Connections;
 use crate::dataplane::Dataplane;
 use crate::ender::Ender;
+use crate::events::Events;
 use crate::metrics::Metrics;
 use crate::target::Registry;
 use answer::{error, json_answer, text_answer};
+
+/// An answer's body: whole, or events without an end.
+type Reply = Either<Full<Bytes>, events::Stream>;
 
 /// What the API can see.
 #[derive(Debug)]
@@ -54,19 +59,37 @@ pub(crate) struct Admin {
     pub(crate) ender: Ender,
     /// Many connections are ended spread over this.
     pub(crate) end_window: Duration,
+    pub(crate) events: Events,
 }
 
 impl Admin {
-    async fn answer(self: &Arc<Self>, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    async fn answer(self: &Arc<Self>, request: Request<Incoming>) -> Response<Reply> {
+        if let Some(refusal) = self.refuse(&request) {
+            return refusal.map(Reply::Left);
+        }
+        if request.uri().path() == "/v1/events" && request.method() == Method::GET {
+            return events::stream(&self.events).map(Reply::Right);
+        }
+        self.dispatch(request).await.map(Reply::Left)
+    }
+
+    /// Whether the caller may not call.
+    fn refuse(&self, request: &Request<Incoming>) -> Option<Response<Full<Bytes>>> {
         let path = request.uri().path();
         if self.check_host && !access::host_is_local(request.headers()) {
-            return error(StatusCode::FORBIDDEN, "host", "Host is not this host");
+            let message = "Host is not this host";
+            return Some(error(StatusCode::FORBIDDEN, "host", message));
         }
         // Probes carry no token, and learn nothing but yes or no.
         let probe = matches!(path, "/healthz" | "/readyz");
         if !probe && !access::has_token(request.headers(), self.token.as_ref()) {
-            return access::unauthorized();
+            return Some(access::unauthorized());
         }
+        None
+    }
+
+    async fn dispatch(self: &Arc<Self>, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        let path = request.uri().path();
         if let Some((group, address)) = self.target_of(path) {
             return self.change_target(group, address, request).await;
         }

@@ -40,6 +40,7 @@ fn group_json(group: &Group, tallies: &[Tally]) -> Value {
         "name": group.name,
         "protocol": "http",
         "algorithm": "round_robin",
+        "fails_open": group.snapshot().fails_open(),
         "targets": targets,
     })
 }

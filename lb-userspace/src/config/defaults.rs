@@ -55,3 +55,13 @@ pub(super) const WEIGHT_MAX: u32 = 999;
 pub(super) const DEREGISTRATION_DELAY: Duration = Duration::from_secs(300);
 /// ALB's longest deregistration delay.
 pub(super) const DEREGISTRATION_DELAY_MAX: Duration = Duration::from_secs(3600);
+/// ALB's interval between two health checks of a target.
+pub(super) const CHECK_INTERVAL: Duration = Duration::from_secs(30);
+/// ALB's time for a health check.
+pub(super) const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
+/// ALB's: a target that came back must be seen to stay.
+pub(super) const HEALTHY_THRESHOLD: u32 = 5;
+/// ALB's: one failure may be chance.
+pub(super) const UNHEALTHY_THRESHOLD: u32 = 2;
+/// ALB's: anything else is not what the path was made for.
+pub(super) const SUCCESS_CODES: &str = "200";

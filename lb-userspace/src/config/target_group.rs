@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::reader::Section;
 use super::secret::Secret;
-use super::{checked_name, defaults};
+use super::{HealthCheck, checked_name, defaults, health_check};
 
 /// `[[target_group]]`.
 #[derive(Debug, Clone)]
@@ -19,6 +19,7 @@ pub(crate) struct TargetGroup {
     pub(crate) deregistration_delay: Duration,
     /// How targets are told who the client is.
     pub(crate) proxy_protocol: ProxyProtocol,
+    pub(crate) health_check: HealthCheck,
     pub(crate) targets: Vec<TargetConfig>,
 }
 
@@ -81,6 +82,7 @@ pub(super) fn read(mut section: Section, names: &mut HashSet<String>) -> Option<
     let deregistration_delay = read_deregistration_delay(&mut section);
     let proxy_protocol = section.choice("proxy_protocol", &PROXY_PROTOCOLS, ProxyProtocol::Off);
     let stickiness = read_stickiness(section.section("stickiness"));
+    let health_check = health_check::read(section.section("health_check"));
     let mut addresses = HashSet::new();
     let targets = section
         .sections("target")
@@ -93,6 +95,7 @@ pub(super) fn read(mut section: Section, names: &mut HashSet<String>) -> Option<
         stickiness,
         deregistration_delay,
         proxy_protocol,
+        health_check,
         targets,
     })
 }

@@ -49,7 +49,7 @@ pub(crate) fn target_client(limits: &Limits) -> TargetClient {
 /// Why one target did not answer.
 enum Failure {
     /// It heard nothing of the request, so another may.
-    Connect(Fault),
+    Connect(Option<io::ErrorKind>),
     /// It may have; no other must get the request.
     Final(Fault),
 }
@@ -80,12 +80,13 @@ pub(super) async fn forward(
         books.received(sender.progress().bytes);
         match result {
             Ok(response) => {
+                target.connected();
                 books.count_verdict(&session);
                 return Ok(finish(response, &session, &target));
             }
-            Err(Failure::Connect(this)) => {
-                fault = this;
-                session.unreachable(&target);
+            Err(Failure::Connect(error)) => {
+                fault = connect_fault(error);
+                session.unreachable(&target, error);
             }
             Err(Failure::Final(this)) => {
                 fault = this;
@@ -148,7 +149,7 @@ async fn alone(
 ) -> Result<Response<Reply>, Failure> {
     let stream = dial::dial_once(proxy, &peer.caller, route, target)
         .await
-        .map_err(|error| Failure::Connect(connect_fault(Some(&error))))?;
+        .map_err(|error| Failure::Connect(Some(error.kind())))?;
     let mut head = head.clone();
     head.version = Version::HTTP_11;
     if let Entry::Vacant(host) = head.headers.entry(HOST)
@@ -217,7 +218,7 @@ async fn in_time<T>(
 
 fn classify(error: &legacy::Error) -> Failure {
     if error.is_connect() {
-        return Failure::Connect(connect_fault(source::<io::Error>(error)));
+        return Failure::Connect(source::<io::Error>(error).map(io::Error::kind));
     }
     Failure::Final(answer_fault(source::<hyper::Error>(error)))
 }
@@ -232,8 +233,8 @@ fn answer_fault(error: Option<&hyper::Error>) -> Fault {
 }
 
 /// What a failed connect is to the client.
-pub(super) fn connect_fault(error: Option<&io::Error>) -> Fault {
-    match error.map(io::Error::kind) {
+pub(super) fn connect_fault(error: Option<io::ErrorKind>) -> Fault {
+    match error {
         Some(io::ErrorKind::TimedOut) => Fault::ConnectTimeout,
         _ => Fault::TargetUnreachable,
     }

@@ -1,5 +1,6 @@
 //! One request's way to a target: the sticky one if it can be had, else a turn.
 
+use std::io;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -36,8 +37,8 @@ impl<'a> Session<'a> {
             (verdict, sticky) = stickiness.read(headers, route.group.id, now());
             stickiness.hide(headers);
         }
-        if sticky.is_some_and(|id| !route.keeps(targets.find(id))) {
-            (verdict, sticky) = (Verdict::Unused, None);
+        if let Some(lost) = sticky.and_then(|id| route.lost(&targets, id)) {
+            (verdict, sticky) = (lost, None);
         }
         Self {
             route,
@@ -61,7 +62,10 @@ impl<'a> Session<'a> {
     }
 
     /// The connection to `target` failed before a byte was sent.
-    pub(super) fn unreachable(&mut self, target: &Target) {
+    pub(super) fn unreachable(&mut self, target: &Target, error: Option<io::ErrorKind>) {
+        if let Some(kind) = error {
+            self.route.group.connect_failed(target, kind);
+        }
         self.tried.push(target.id);
         if self.sticky.take().is_some() {
             self.verdict = Verdict::Down;
@@ -95,13 +99,19 @@ impl<'a> Session<'a> {
 }
 
 impl Route {
-    /// Whether the holder of a cookie stays with its target.
-    fn keeps(&self, target: Option<&Arc<Target>>) -> bool {
+    /// Why the holder of a cookie cannot stay with its target; `None` if it can.
+    fn lost(&self, targets: &Snapshot, id: u64) -> Option<Verdict> {
+        let Some(target) = targets.find(id) else {
+            return Some(Verdict::Unused);
+        };
         let moves = self
             .stickiness
             .as_ref()
             .is_some_and(Stickiness::moves_while_draining);
-        target.is_some_and(|target| target.state() != State::Draining || !moves)
+        if moves && target.state() == State::Draining {
+            return Some(Verdict::Unused);
+        }
+        targets.is_down(target).then_some(Verdict::Down)
     }
 }
 

@@ -122,11 +122,15 @@ mod tests {
     use http::header::COOKIE;
 
     use super::*;
+    use crate::events::Events;
     use crate::target::Group;
 
     fn route(name: &str) -> Arc<Route> {
         Arc::new(Route {
-            group: Arc::new(Group::new(&config::TargetGroup::with_defaults(name))),
+            group: Arc::new(Group::new(
+                &config::TargetGroup::with_defaults(name),
+                Events::default(),
+            )),
             stickiness: None,
         })
     }

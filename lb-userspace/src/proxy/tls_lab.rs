@@ -19,6 +19,7 @@ use crate::config::{
 use crate::connections::Connections;
 use crate::dataplane::{Dataplane, Mode, Settings};
 use crate::drain::{self, Drainer};
+use crate::events::Events;
 use crate::listen;
 use crate::metrics::Metrics;
 use crate::target::Group;
@@ -195,7 +196,7 @@ fn groups(target: SocketAddr) -> Groups {
         }],
         ..TargetGroup::with_defaults("chat")
     };
-    let group = Arc::new(Group::new(&group));
+    let group = Arc::new(Group::new(&group, Events::default()));
     Groups::from([("chat".to_owned(), (group, Some(stickiness)))])
 }
 

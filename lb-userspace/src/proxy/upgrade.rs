@@ -85,10 +85,13 @@ async fn connect(
     while let Some(target) = session.target() {
         let note = books::note(session);
         match dial::dial(proxy, &peer.caller, route, &target, note).await {
-            Ok((stream, candidate)) => return Ok((target, stream, candidate)),
+            Ok((stream, candidate)) => {
+                target.connected();
+                return Ok((target, stream, candidate));
+            }
             Err(error) => {
-                fault = connect_fault(Some(&error));
-                session.unreachable(&target);
+                fault = connect_fault(Some(error.kind()));
+                session.unreachable(&target, Some(error.kind()));
             }
         }
     }

@@ -1,14 +1,19 @@
 //! One target group: its settings, and the snapshot that requests read.
 
+use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
-use tracing::info;
+use serde_json::json;
+use tokio::sync::watch;
+use tracing::{info, warn};
 
-use super::member::Target;
+use super::health::{Failure, Health};
+use super::member::{State, Target};
 use super::said::Wanted;
 use super::snapshot::Snapshot;
 use crate::config;
+use crate::events::Events;
 use crate::id;
 
 /// Targets that serve the same thing.
@@ -19,13 +24,16 @@ pub(crate) struct Group {
     pub(crate) name: String,
     pub(crate) config: config::TargetGroup,
     current: ArcSwap<Snapshot>,
+    /// Rings when there is another snapshot.
+    changes: watch::Sender<()>,
+    events: Events,
     /// Held while the next snapshot is made of the current one.
     changing: Mutex<()>,
 }
 
 impl Group {
     /// With the targets of the file.
-    pub(crate) fn new(config: &config::TargetGroup) -> Self {
+    pub(crate) fn new(config: &config::TargetGroup, events: Events) -> Self {
         let target = |target: &config::TargetConfig| {
             Arc::new(Target::new(&config.name, target.address, target.weight))
         };
@@ -35,6 +43,8 @@ impl Group {
             name: config.name.clone(),
             config: config.clone(),
             current: ArcSwap::from_pointee(Snapshot::new(targets)),
+            changes: watch::Sender::new(()),
+            events,
             changing: Mutex::new(()),
         }
     }
@@ -42,6 +52,11 @@ impl Group {
     /// The targets as they are now.
     pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
         self.current.load_full()
+    }
+
+    /// Rings at every new snapshot from now on.
+    pub(super) fn changes(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
     }
 
     /// Makes the group what it should be. Targets that stay keep what is known of
@@ -58,51 +73,126 @@ impl Group {
         });
     }
 
-    /// The one way to a new snapshot.
-    fn change(&self, next: impl FnOnce(&[Arc<Target>]) -> Vec<Arc<Target>>) {
-        let _one_at_a_time = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
-        let current = self.current.load();
-        let targets = next(current.targets());
-        for gone in current.targets() {
-            if !targets.iter().any(|target| target.id == gone.id) {
-                info!(
-                    target_group = self.name,
-                    target = gone.label,
-                    "target removed"
-                );
-            }
-        }
-        if targets != current.targets() {
-            self.current.store(Arc::new(Snapshot::new(targets)));
+    /// Books the result of a health check.
+    pub(super) fn checked(&self, target: &Target, result: Result<(), Failure>) {
+        // The judge is held until its word is in the snapshot: words stay in order.
+        let mut judge = target.judge();
+        if let Some(health) = judge.checked(result, &self.config.health_check) {
+            self.set_health(target, &health);
         }
     }
 
-    fn become_wanted(&self, known: Option<&Arc<Target>>, wanted: &Wanted) -> Arc<Target> {
-        let base = known.map_or_else(
-            || Target::new(&self.name, wanted.address, wanted.weight),
-            |known| Target::clone(known),
+    /// A connect for a client failed.
+    pub(crate) fn connect_failed(&self, target: &Target, kind: io::ErrorKind) {
+        let Some(failure) = Failure::of_connect(kind) else {
+            return;
+        };
+        target.note_failed_connect();
+        let mut judge = target.judge();
+        if let Some(health) = judge.connect_failed(failure, &self.config.health_check) {
+            self.set_health(target, &health);
+        }
+    }
+
+    fn set_health(&self, target: &Target, health: &Health) {
+        let renew = |one: &Arc<Target>| {
+            if !one.is_same_registration(target) {
+                return one.clone();
+            }
+            let health = health.clone();
+            Arc::new(Target {
+                health,
+                ..Target::clone(one)
+            })
+        };
+        self.change(|targets| targets.iter().map(renew).collect());
+    }
+
+    /// The one way to a new snapshot.
+    fn change(&self, next: impl FnOnce(&[Arc<Target>]) -> Vec<Arc<Target>>) {
+        let _one_at_a_time = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let current = self.current.load_full();
+        let targets = next(current.targets());
+        let same = targets.len() == current.targets().len()
+            && targets
+                .iter()
+                .zip(current.targets())
+                .all(|(a, b)| Arc::ptr_eq(a, b));
+        if same {
+            return;
+        }
+        let next = Arc::new(Snapshot::new(targets));
+        self.current.store(next.clone());
+        self.changes.send_replace(());
+        self.announce(&current, &next);
+    }
+
+    /// Says what is different, in the log and to those who listen for events.
+    fn announce(&self, before: &Snapshot, after: &Snapshot) {
+        for target in after.targets() {
+            match before.find(target.id) {
+                None => self.say(target, None),
+                Some(known) if known.state() != target.state() => {
+                    self.say(target, Some(known.state()));
+                }
+                Some(_) => {}
+            }
+        }
+        for gone in before.targets() {
+            if after.find(gone.id).is_none() {
+                info!(
+                    target_group = self.name,
+                    target = gone.label,
+                    "target has left"
+                );
+                self.tell(
+                    gone,
+                    Some(gone.state()),
+                    "unused",
+                    "not registered any more",
+                );
+            }
+        }
+        if after.fails_open() && !before.fails_open() {
+            warn!(
+                target_group = self.name,
+                "all targets are unhealthy: all get requests"
+            );
+        }
+    }
+
+    fn say(&self, target: &Target, before: Option<State>) {
+        let (state, reason) = (target.state().as_str(), target.reason());
+        info!(
+            target_group = self.name, target = target.label, state,
+            before = before.map(State::as_str), weight = target.weight, %reason, "target"
         );
-        let target = Target {
+        self.tell(target, before, state, &reason);
+    }
+
+    fn tell(&self, target: &Target, before: Option<State>, state: &str, reason: &str) {
+        let before = before.map(State::as_str);
+        self.events.tell(
+            "target",
+            json!({
+                "target_group": self.name, "target": target.label,
+                "before": before, "state": state, "reason": reason,
+            }),
+        );
+    }
+
+    fn become_wanted(&self, known: Option<&Arc<Target>>, wanted: &Wanted) -> Arc<Target> {
+        let base = match known {
+            None => Target::new(&self.name, wanted.address, wanted.weight),
+            Some(known) if known.weight == wanted.weight && known.drain == wanted.drain => {
+                return known.clone();
+            }
+            Some(known) => Target::clone(known),
+        };
+        Arc::new(Target {
             weight: wanted.weight,
             drain: wanted.drain,
             ..base
-        };
-        match known {
-            Some(known) if **known == target => return known.clone(),
-            None => info!(
-                target_group = self.name,
-                target = target.label,
-                "target added"
-            ),
-            Some(_) => info!(
-                target_group = self.name,
-                target = target.label,
-                weight = target.weight,
-                state = target.state().as_str(),
-                reason = target.reason(),
-                "target changed"
-            ),
-        }
-        Arc::new(target)
+        })
     }
 }

@@ -1,13 +1,17 @@
 //! One target, as a snapshot holds it.
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
+use super::health::{Health, Judge};
 use crate::id;
 
 /// One backend.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) struct Target {
     /// Hash of group and address: what the cookie says.
     pub(crate) id: u64,
@@ -16,6 +20,17 @@ pub(crate) struct Target {
     pub(crate) label: String,
     pub(crate) weight: u32,
     pub(crate) drain: Option<Drain>,
+    pub(crate) health: Health,
+    /// The same in every snapshot from registration until it leaves.
+    pub(super) vitals: Arc<Vitals>,
+}
+
+/// What is counted of a target while it is registered.
+#[derive(Debug)]
+pub(super) struct Vitals {
+    judge: Mutex<Judge>,
+    /// The judge has counted a failed connect since the last that worked.
+    connects_fail: AtomicBool,
 }
 
 /// On its way out: nobody new is sent to it.
@@ -31,8 +46,12 @@ pub(crate) struct Drain {
 /// ALB's states of a target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum State {
+    /// Not checked with success yet: gets requests while no other is healthy.
+    Initial,
     /// Gets requests.
     Healthy,
+    /// Gets requests only while all are unhealthy.
+    Unhealthy,
     /// Gets nobody new; its sessions may end.
     Draining,
     /// Gets nobody new, because its weight is 0.
@@ -43,7 +62,9 @@ impl State {
     /// The word of the admin API, of metrics and of the log.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
+            Self::Initial => "initial",
             Self::Healthy => "healthy",
+            Self::Unhealthy => "unhealthy",
             Self::Draining => "draining",
             Self::Unused => "unused",
         }
@@ -58,24 +79,57 @@ impl Target {
             label: address.to_string(),
             weight,
             drain: None,
+            health: Health::Initial,
+            vitals: Arc::new(Vitals {
+                judge: Mutex::new(Judge::new()),
+                connects_fail: AtomicBool::new(false),
+            }),
         }
     }
 
     pub(crate) fn state(&self) -> State {
-        match (self.drain, self.weight) {
-            (Some(_), _) => State::Draining,
-            (None, 0) => State::Unused,
-            (None, _) => State::Healthy,
+        match (self.drain, self.weight, &self.health) {
+            (Some(_), _, _) => State::Draining,
+            (None, 0, _) => State::Unused,
+            (None, _, Health::Initial) => State::Initial,
+            (None, _, Health::Healthy) => State::Healthy,
+            (None, _, Health::Unhealthy(_)) => State::Unhealthy,
         }
     }
 
     /// Why it is in that state, in words.
-    pub(crate) fn reason(&self) -> &'static str {
-        match (self.drain, self.weight) {
-            (Some(Drain { leave: true, .. }), _) => "deregistered",
-            (Some(Drain { leave: false, .. }), _) => "drained by the admin API",
-            (None, 0) => "its weight is 0",
-            (None, _) => "targets are not checked",
+    pub(crate) fn reason(&self) -> Cow<'static, str> {
+        match (self.drain, self.weight, &self.health) {
+            (Some(Drain { leave: true, .. }), _, _) => "deregistered".into(),
+            (Some(Drain { leave: false, .. }), _, _) => "drained by the admin API".into(),
+            (None, 0, _) => "its weight is 0".into(),
+            (None, _, Health::Initial) => "no health check has succeeded yet".into(),
+            (None, _, Health::Healthy) => "health checks succeed".into(),
+            (None, _, Health::Unhealthy(failure)) => failure.to_string().into(),
         }
+    }
+
+    /// Whether `other` is this target, not left and registered again in between.
+    pub(super) fn is_same_registration(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.vitals, &other.vitals)
+    }
+
+    /// What counts the results of its checks and connects.
+    pub(super) fn judge(&self) -> MutexGuard<'_, Judge> {
+        let judge = &self.vitals.judge;
+        judge.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A connect for a client worked.
+    pub(crate) fn connected(&self) {
+        // Read first: written at every request, it would travel between processors.
+        if self.vitals.connects_fail.load(Ordering::Relaxed) {
+            self.vitals.connects_fail.store(false, Ordering::Relaxed);
+            self.judge().connected();
+        }
+    }
+
+    pub(super) fn note_failed_connect(&self) {
+        self.vitals.connects_fail.store(true, Ordering::Relaxed);
     }
 }

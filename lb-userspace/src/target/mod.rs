@@ -4,16 +4,19 @@
 //! ```text
 //! file's targets ─┐
 //!                 ├─ said::merge ─▶ Group::reconcile ─▶ Snapshot ─▶ requests
-//! said by the API ┘   (registry)
+//! said by the API ┘   (registry)                 ▲
+//!                                 health ────────┘
 //! ```
 
 mod group;
+mod health;
 mod member;
 mod registry;
 mod said;
 mod snapshot;
 
 pub(crate) use group::Group;
+pub(crate) use health::{Health, start as start_checks};
 pub(crate) use member::{State, Target};
 pub(crate) use registry::{Change, Refused, Registry};
 pub(crate) use snapshot::Snapshot;

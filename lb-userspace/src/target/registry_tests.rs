@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::config::{TargetConfig, TargetGroup};
+use crate::events::Events;
 use crate::target::State;
 
 /// A registry in a directory of its own, removed with it.
@@ -28,11 +29,12 @@ impl Kept {
             address: address(number),
             weight: 1,
         });
-        let group = Group::new(&TargetGroup {
+        let config = TargetGroup {
             deregistration_delay: Duration::from_secs(self.delay),
             targets: targets.to_vec(),
             ..TargetGroup::with_defaults("chat")
-        });
+        };
+        let group = Group::new(&config, Events::default());
         let registry = Registry::open(self.directory.clone(), vec![Arc::new(group)]);
         registry.settle(now);
         registry
@@ -94,8 +96,8 @@ fn what_was_said_survives_a_restart() {
         weight: Some(0),
     };
     change(&registry, 2, weigh, NOW).expect("weighed");
-    let (draining, unused, healthy) = (State::Draining, State::Unused, State::Healthy);
-    let then = [(1, draining, 1), (2, unused, 0), (3, healthy, 5)];
+    let (draining, unused, initial) = (State::Draining, State::Unused, State::Initial);
+    let then = [(1, draining, 1), (2, unused, 0), (3, initial, 5)];
     assert_eq!(states(&registry), then);
     assert_eq!(states(&kept.open(NOW + 59)), then);
     assert_eq!(states(&kept.open(NOW + 60)), then[1..]);
@@ -110,7 +112,7 @@ fn a_deregistered_target_leaves_at_its_deadline() {
     change(&registry, 1, Change::Deregister, NOW + 30).expect("said twice");
     assert_eq!(registry.settle(NOW + 40), Some(Duration::from_secs(20)));
     assert_eq!(registry.settle(NOW + 60), None);
-    assert_eq!(states(&registry), [(2, State::Healthy, 1)]);
+    assert_eq!(states(&registry), [(2, State::Initial, 1)]);
     assert!(matches!(
         change(&registry, 1, READY, NOW + 60),
         Err(Refused::Unknown(_))
@@ -127,7 +129,7 @@ fn a_drained_target_can_be_made_ready_again() {
     registry.settle(NOW + 1_000);
     assert_eq!(states(&registry)[0], (1, State::Draining, 1));
     change(&registry, 1, READY, NOW + 1_000).expect("ready");
-    assert_eq!(states(&registry)[0], (1, State::Healthy, 1));
+    assert_eq!(states(&registry)[0], (1, State::Initial, 1));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::health::Health;
 use super::member::{State, Target};
 use crate::balance::RoundRobin;
 
@@ -13,6 +14,8 @@ pub(crate) struct Snapshot {
     by_id: HashMap<u64, Arc<Target>>,
     /// Those that new sessions are spread over.
     open: Vec<Arc<Target>>,
+    /// They are unhealthy all.
+    fails_open: bool,
     balance: RoundRobin,
 }
 
@@ -22,9 +25,14 @@ impl Snapshot {
             .iter()
             .map(|target| (target.id, target.clone()))
             .collect();
+        // Each stage only if there is nobody in the one before.
+        let stages = [State::Healthy, State::Initial, State::Unhealthy];
+        let stage = stages
+            .into_iter()
+            .find(|stage| targets.iter().any(|target| target.state() == *stage));
         let open: Vec<Arc<Target>> = targets
             .iter()
-            .filter(|target| target.state() == State::Healthy)
+            .filter(|target| Some(target.state()) == stage)
             .cloned()
             .collect();
         let balance = RoundRobin::new(open.iter().map(|target| target.weight).collect());
@@ -32,6 +40,7 @@ impl Snapshot {
             targets,
             by_id,
             open,
+            fails_open: stage == Some(State::Unhealthy),
             balance,
         }
     }
@@ -51,8 +60,23 @@ impl Snapshot {
         self.open.get(self.balance.next(untried)?)
     }
 
+    /// Whether all are unhealthy, and get requests all the same.
+    pub(crate) fn fails_open(&self) -> bool {
+        self.fails_open
+    }
+
+    /// Whether the target is not worth a try: it is unhealthy, and others are not.
+    pub(crate) fn is_down(&self, target: &Target) -> bool {
+        let others = !self.fails_open && !self.open.is_empty();
+        others && matches!(target.health, Health::Unhealthy(_))
+    }
+
     /// All of them, in the order of the file, then of their addresses.
     pub(crate) fn targets(&self) -> &[Arc<Target>] {
         &self.targets
     }
 }
+
+#[cfg(test)]
+#[path = "snapshot_tests.rs"]
+mod tests;

@@ -146,10 +146,12 @@ impl Drop for Running<'_> {
 }
 
 async fn limpet<'lab>(lab: &'lab Lab, mode: &'static str) -> Result<Running<'lab>> {
-    let config = Config {
+    let mut config = Config {
         targets: vec![lab.target(1)],
         ..Config::new(lab, mode)
     };
+    // The echo server speaks nothing but WebSocket.
+    config.more.target_group = r#"health_check = { protocol = "tcp" }"#.to_owned();
     let mut daemon = Daemon::start(lab, &config).await?;
     daemon.hide_log();
     Ok(Running::Limpet(Box::new(daemon), mode))

@@ -1,0 +1,104 @@
+//! One health check of one target: HTTP, TCP or WebSocket, on a connection of its
+//! own.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use futures_util::{SinkExt, StreamExt};
+use http::header::{CONNECTION, HOST, USER_AGENT};
+use http::{Request, StatusCode};
+use http_body_util::Empty;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::tungstenite::{Error, Message};
+
+use super::failure::Failure;
+use crate::config::{CheckProtocol, HealthCheck};
+
+/// So that a target's log shows what these requests are.
+const AGENT: &str = "limpet-health-check";
+/// What the ping carries and the pong must bring back.
+const PING: Bytes = Bytes::from_static(b"limpet");
+/// Nothing of a check is large; the library's own buffers are 128 KiB.
+const BUFFER: usize = 4 * 1024;
+
+/// Checks once; takes as long as the target does.
+pub(super) async fn check(address: SocketAddr, config: &HealthCheck) -> Result<(), Failure> {
+    let stream = TcpStream::connect(address).await.map_err(|error| {
+        Failure::of_connect(error.kind()).unwrap_or(Failure::Unreachable(error.kind()))
+    })?;
+    match config.protocol {
+        CheckProtocol::Tcp => Ok(()),
+        CheckProtocol::Http => http(stream, address, config).await,
+        CheckProtocol::Websocket => websocket(stream, address, config).await,
+    }
+}
+
+async fn http(stream: TcpStream, address: SocketAddr, config: &HealthCheck) -> Result<(), Failure> {
+    let broken = |_| Failure::Malformed;
+    let request = Request::get(config.path.as_str())
+        .header(HOST, address.to_string())
+        .header(USER_AGENT, AGENT)
+        .header(CONNECTION, "close")
+        .body(Empty::<Bytes>::new())
+        .map_err(|_| Failure::Malformed)?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(broken)?;
+    let mut answer = std::pin::pin!(sender.send_request(request));
+    // The head is enough: what comes after it is not read.
+    let answer = tokio::select! {
+        answer = &mut answer => answer,
+        // It may have ended after the answer.
+        _ = connection => answer.await,
+    };
+    let status = answer.map_err(broken)?.status().as_u16();
+    let good = config
+        .success_codes
+        .iter()
+        .any(|codes| codes.contains(&status));
+    if good {
+        Ok(())
+    } else {
+        Err(Failure::Code(status))
+    }
+}
+
+async fn websocket(
+    stream: TcpStream,
+    address: SocketAddr,
+    config: &HealthCheck,
+) -> Result<(), Failure> {
+    let url = format!("ws://{address}{}", config.path);
+    let mut request = url.into_client_request().map_err(|_| Failure::Malformed)?;
+    let agent = http::HeaderValue::from_static(AGENT);
+    request.headers_mut().insert(USER_AGENT, agent);
+    let buffers = WebSocketConfig::default()
+        .read_buffer_size(BUFFER)
+        .write_buffer_size(BUFFER);
+    let handshake = tokio_tungstenite::client_async_with_config(request, stream, Some(buffers));
+    let (mut socket, _) = handshake.await.map_err(|error| match error {
+        Error::Http(answer) if answer.status() == StatusCode::SWITCHING_PROTOCOLS => {
+            Failure::Malformed
+        }
+        Error::Http(answer) => Failure::Code(answer.status().as_u16()),
+        _ => Failure::NoUpgrade,
+    })?;
+    let ping = socket.send(Message::Ping(PING)).await;
+    ping.map_err(|_| Failure::NoPong)?;
+    while let Some(Ok(message)) = socket.next().await {
+        if matches!(message, Message::Pong(payload) if payload == PING) {
+            // The target may be gone by now; it has shown that it is well.
+            let _ = socket.close(None).await;
+            return Ok(());
+        }
+    }
+    Err(Failure::NoPong)
+}
+
+#[cfg(test)]
+#[path = "check_tests.rs"]
+mod tests;

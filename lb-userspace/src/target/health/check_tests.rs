@@ -1,0 +1,93 @@
+//! Checks of targets on loopback that do what a test tells them.
+
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+use super::*;
+use crate::config::TargetGroup;
+
+fn config(protocol: CheckProtocol) -> HealthCheck {
+    HealthCheck {
+        protocol,
+        path: "/health?a=b".parse().expect("a path"),
+        ..TargetGroup::with_defaults("chat").health_check
+    }
+}
+
+/// A target that reads a request's head and gives these bytes back.
+async fn answering(answer: &'static str) -> (SocketAddr, JoinHandle<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
+    let address = listener.local_addr().expect("an address");
+    let target = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.expect("a connection");
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") && stream.read_buf(&mut head).await.expect("read") > 0 {}
+        stream.write_all(answer.as_bytes()).await.expect("written");
+        String::from_utf8(head).expect("text")
+    });
+    (address, target)
+}
+
+async fn http_check(answer: &'static str) -> (Result<(), Failure>, String) {
+    let (address, target) = answering(answer).await;
+    let result = check(address, &config(CheckProtocol::Http)).await;
+    (result, target.await.expect("the target"))
+}
+
+#[tokio::test]
+async fn http_asks_for_the_path_and_judges_the_code() {
+    let (result, asked) = http_check("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n").await;
+    assert_eq!(result, Ok(()));
+    assert!(asked.starts_with("GET /health?a=b HTTP/1.1\r\n"), "{asked}");
+    assert!(asked.contains("limpet-health-check"), "{asked}");
+    let (result, _) = http_check("HTTP/1.1 503 No\r\n\r\n").await;
+    assert_eq!(result, Err(Failure::Code(503)));
+    for broken in ["nonsense\r\n\r\n", ""] {
+        assert_eq!(http_check(broken).await.0, Err(Failure::Malformed));
+    }
+}
+
+#[tokio::test]
+async fn tcp_wants_a_connection() {
+    let config = config(CheckProtocol::Tcp);
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
+    let address = listener.local_addr().expect("an address");
+    assert_eq!(check(address, &config).await, Ok(()));
+    drop(listener);
+    assert_eq!(check(address, &config).await, Err(Failure::Refused));
+}
+
+#[tokio::test]
+async fn websocket_wants_a_pong() {
+    let config = config(CheckProtocol::Websocket);
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
+    let address = listener.local_addr().expect("an address");
+    let target = tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.expect("a connection");
+        let mut socket = tokio_tungstenite::accept_async(stream).await.expect("open");
+        // Reading is enough: pings are answered by the library.
+        while let Some(Ok(_)) = socket.next().await {}
+    });
+    assert_eq!(check(address, &config).await, Ok(()));
+    target.await.expect("the target");
+    let (address, _target) = answering("HTTP/1.1 404 No\r\n\r\n").await;
+    assert_eq!(check(address, &config).await, Err(Failure::Code(404)));
+}
+
+#[tokio::test]
+async fn a_websocket_without_a_pong_is_not_well() {
+    let config = config(CheckProtocol::Websocket);
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
+    let address = listener.local_addr().expect("an address");
+    let target = tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.expect("a connection");
+        // Opened, and closed before anything is read.
+        drop(tokio_tungstenite::accept_async(stream).await.expect("open"));
+    });
+    let result = tokio::time::timeout(Duration::from_secs(30), check(address, &config)).await;
+    assert_eq!(result.expect("an end"), Err(Failure::NoPong));
+    target.await.expect("the target");
+}

@@ -1,0 +1,83 @@
+//! Who gets new sessions, by state; and picks while snapshots are swapped.
+
+use std::net::SocketAddr;
+
+use super::super::health::Failure;
+use super::super::member::Drain;
+use super::*;
+
+fn target(number: u8, health: Health) -> Target {
+    let address = SocketAddr::from(([10, 0, 0, number], 80));
+    Target {
+        health,
+        ..Target::new("chat", address, 1)
+    }
+}
+
+fn snapshot(targets: &[Target]) -> Snapshot {
+    Snapshot::new(targets.iter().cloned().map(Arc::new).collect())
+}
+
+/// The last octets of those that twelve picks reach, each once.
+fn reached(targets: &[Target]) -> Vec<u8> {
+    let snapshot = snapshot(targets);
+    let mut reached: Vec<u8> = (0..12)
+        .filter_map(|_| snapshot.balance(&[]))
+        .map(|target| match target.address {
+            SocketAddr::V4(address) => address.ip().octets()[3],
+            SocketAddr::V6(_) => 0,
+        })
+        .collect();
+    reached.sort_unstable();
+    reached.dedup();
+    reached
+}
+
+const UNHEALTHY: Health = Health::Unhealthy(Failure::Refused);
+const DRAIN: Option<Drain> = Some(Drain {
+    until: 0,
+    leave: false,
+});
+
+#[test]
+fn the_healthy_before_the_initial_before_the_unhealthy() {
+    let (initial, healthy) = (target(1, Health::Initial), target(2, Health::Healthy));
+    let (other, sick) = (target(3, Health::Healthy), target(4, UNHEALTHY));
+    let all = [initial.clone(), healthy, other, sick.clone()];
+    assert_eq!(reached(&all), [2, 3]);
+    assert_eq!(reached(&[initial.clone(), sick.clone()]), [1]);
+    assert_eq!(reached(&[sick.clone(), target(5, UNHEALTHY)]), [4, 5]);
+    assert_eq!(reached(&[]), [0; 0]);
+    assert!(!snapshot(&all).fails_open());
+    assert!(snapshot(&[sick]).fails_open());
+}
+
+#[test]
+fn the_draining_and_the_unweighted_get_nobody_new() {
+    let draining = Target {
+        drain: DRAIN,
+        ..target(1, Health::Healthy)
+    };
+    let unused = Target {
+        weight: 0,
+        ..target(2, Health::Healthy)
+    };
+    let sick = target(3, UNHEALTHY);
+    // Failing open is for those that would get requests if they were well.
+    assert_eq!(reached(&[draining.clone(), unused.clone(), sick]), [3]);
+    assert_eq!(reached(&[draining, unused]), [0; 0]);
+}
+
+#[test]
+fn a_cookies_target_is_down_only_while_others_are_not() {
+    let (sick, well) = (target(1, UNHEALTHY), target(2, Health::Healthy));
+    assert!(snapshot(&[sick.clone(), well.clone()]).is_down(&sick));
+    assert!(!snapshot(&[sick.clone(), well.clone()]).is_down(&well));
+    assert!(!snapshot(&[sick.clone(), target(3, UNHEALTHY)]).is_down(&sick));
+    // Nobody else is there at all.
+    let draining = Target {
+        drain: DRAIN,
+        ..sick.clone()
+    };
+    assert!(!snapshot(std::slice::from_ref(&draining)).is_down(&draining));
+}
