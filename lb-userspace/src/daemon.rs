@@ -25,12 +25,14 @@ use crate::proxy::{Groups, Proxy, Rules, Shared, noted_verdict, target_client};
 use crate::selection::{KERNEL, Selection};
 use crate::target::{Group, Registry, start_checks};
 use crate::tls::{self, Certificates, Rotation};
-use crate::{id, listen, names, state_dir};
+use crate::{id, listen, names, retire, state_dir};
 
 /// Between two looks whether the last flow is booked.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// For that: an ended flow lingers for a second, and thousands take their time.
 const BOOKED: Duration = Duration::from_secs(10);
+/// Drains that end at a time and wait to be dealt with.
+const DRAINS: usize = 16;
 /// Readiness waits for one check of every target, but not for a very long timeout.
 const FIRST_CHECKS: Duration = Duration::from_secs(10);
 
@@ -48,9 +50,13 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let (drainer, drain) = drain::channel();
     let shared = Arc::new(share(&config, &dataplane, drain)?);
     let registry = Arc::new(registry(&config, &routes));
-    tokio::spawn(registry.clone().run());
+    let (over, drains) = mpsc::channel(DRAINS);
+    tokio::spawn(registry.clone().run(over));
     let first_checks = start_checks(registry.groups(), &shared.metrics);
     let admin = Arc::new(administer(&config, registry, &shared, events));
+    let ender = admin.ender.clone();
+    let retiring = retire::run(drains, ender, config.end_window, admin.events.clone());
+    tokio::spawn(retiring);
     let door = admin::bind(&config.admin.bind).context("admin.bind")?;
     tokio::spawn(admin::serve(door, admin.clone()));
     tokio::spawn(book_ended_flows(

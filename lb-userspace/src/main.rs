@@ -2,7 +2,8 @@
 //!
 //! From top to bottom: `cli` (the command), `config` (a checked configuration),
 //! `daemon` (the parts put together), `listen`, `tls`, `proxy`, `balance` and `target`,
-//! `dataplane`; beside them `admin`, `metrics`, `events`, `drain` and `ender`.
+//! `dataplane`; beside them `admin`, `metrics`, `events`, `drain`, `ender` and
+//! `retire`.
 
 mod access;
 mod admin;
@@ -21,6 +22,7 @@ mod logging;
 mod metrics;
 mod names;
 mod proxy;
+mod retire;
 mod selection;
 mod state_dir;
 mod target;

@@ -38,6 +38,7 @@ pub(crate) fn end_cause(cause: EndCause) -> &'static str {
         EndCause::Reset => "reset",
         EndCause::Idle => "idle",
         EndCause::Asked => "ended",
+        EndCause::Drained => "drained",
         EndCause::Shutdown => "shutdown",
     }
 }

@@ -8,7 +8,7 @@ use std::process::Output;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use lb_tests::client::{ask, who};
+use lb_tests::client::{ask, receive, who};
 use lb_tests::daemon::{Config, limpet};
 use lb_tests::lab::Lab;
 use lb_tests::scene::Scene;
@@ -202,4 +202,62 @@ async fn wrong_orders_change_nothing_and_say_why() -> Result<()> {
         "something changed"
     );
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn at_the_deadline_what_is_left_is_ended_spread_over_the_window() -> Result<()> {
+    const EACH: usize = 10;
+    let lab = Lab::new()?;
+    let mut config = Config::new(&lab, "auto");
+    config.more.target_group = "deregistration_delay = \"5s\"".to_owned();
+    config.more.root = "end_window = \"2s\"".to_owned();
+    let scene = Scene::set(&lab, &config).await?;
+    let cookie = cookie_of_target(&scene, "target-1").await?;
+    let mut sockets = Vec::new();
+    for _ in 0..EACH {
+        let (socket, _) = scene.client.web_socket("/ws", Some(&cookie)).await?;
+        sockets.push(socket);
+    }
+    let (mut other, _) = scene
+        .client
+        .web_socket("/ws", Some(&cookie_of_target(&scene, "target-2").await?))
+        .await?;
+    scene.settled(EACH + 1).await?;
+    let address = lab.target(1).to_string();
+    let admin = &scene.daemon.admin;
+    tell(&lab, &["drain", "chat", &address])?;
+    let left = admin.metric("limpet_drain_remaining_connections").await?;
+    ensure!(left == EACH as f64, "{left} remain");
+    // The command returns when the last of them is gone.
+    tell(&lab, &["drain", "chat", &address, "--wait"])?;
+    for socket in &mut sockets {
+        let end = receive(socket).await;
+        ensure!(end.is_err(), "{end:?} instead of an end");
+    }
+    until("all are booked", PATIENCE, async || {
+        let log = scene.daemon.log();
+        let booked = log.matches("cause=\"drained\"").count();
+        when(booked == EACH, || format!("{booked} are"))
+    })
+    .await?;
+    ensure!(who(&mut other).await? == "target-2", "another target");
+    // Past the deadline nobody is kept: a client that comes back is not ended again.
+    let back = scene.client.get("/", Some(&cookie)).await?;
+    ensure!(
+        back.body != "target-1" && back.cookie().is_some(),
+        "{back:?}"
+    );
+    ensure!(admin.targets().await?[&address].0 == "draining");
+    Ok(())
+}
+
+/// A cookie of the target of this name.
+async fn cookie_of_target(scene: &Scene<'_>, name: &str) -> Result<String> {
+    for _ in 0..12 {
+        let answer = scene.client.get("/", None).await?;
+        if answer.body == name {
+            return answer.cookie().context("no cookie");
+        }
+    }
+    anyhow::bail!("{name} never answers")
 }

@@ -181,6 +181,8 @@ pub(crate) enum EndCause {
     Idle,
     /// An operator asked for it.
     Asked,
+    /// Its target's drain came to its deadline.
+    Drained,
     /// The daemon ends, and its flows were to end with it.
     Shutdown,
 }

@@ -27,7 +27,7 @@ mod gate;
 mod handler;
 mod headers;
 mod pace;
-mod proxy_header;
+pub(crate) mod proxy_header;
 mod pump;
 mod redirect;
 mod route;

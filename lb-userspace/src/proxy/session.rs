@@ -108,7 +108,9 @@ impl Route {
             .stickiness
             .as_ref()
             .is_some_and(Stickiness::moves_while_draining);
-        if moves && target.state() == State::Draining {
+        // Past its deadline nobody is kept: they would be ended again.
+        let over = target.drain.is_some_and(|drain| drain.until <= now());
+        if over || moves && target.state() == State::Draining {
             return Some(Verdict::Unused);
         }
         targets.is_down(target).then_some(Verdict::Down)

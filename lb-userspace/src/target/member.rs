@@ -34,7 +34,7 @@ pub(super) struct Vitals {
 }
 
 /// On its way out: nobody new is sent to it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Drain {
     /// When what is left of its sessions ends, in seconds since 1970.

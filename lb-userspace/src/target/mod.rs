@@ -18,5 +18,5 @@ mod snapshot;
 pub(crate) use group::Group;
 pub(crate) use health::{Health, start as start_checks};
 pub(crate) use member::{State, Target};
-pub(crate) use registry::{Change, Refused, Registry};
+pub(crate) use registry::{Change, Over, Refused, Registry};
 pub(crate) use snapshot::Snapshot;

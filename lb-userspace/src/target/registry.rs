@@ -1,13 +1,14 @@
 //! All target groups, and the changes that the admin API makes to them. A change
 //! is written to `state_dir` first: what was answered with success survives.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use thiserror::Error;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 use tracing::{error, info};
 
 use super::group::Group;
@@ -40,6 +41,14 @@ pub(crate) enum Change {
         draining: Option<bool>,
         weight: Option<u32>,
     },
+}
+
+/// A drain whose deadline has come: what is left of its sessions is to end.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Over {
+    pub(crate) target_group: String,
+    pub(crate) target: SocketAddr,
+    pub(crate) drain: Drain,
 }
 
 /// Why a change was not made.
@@ -114,10 +123,20 @@ impl Registry {
         Ok(())
     }
 
-    /// Lets targets leave whose deadline has come; never returns.
-    pub(crate) async fn run(self: Arc<Self>) {
+    /// Lets targets leave whose deadline has come, and tells of each drain that is
+    /// over, once; returns when nobody listens.
+    pub(crate) async fn run(self: Arc<Self>, over: mpsc::Sender<Over>) {
+        let mut told = HashSet::new();
         loop {
-            let wait = self.settle(unix_now());
+            let now = unix_now();
+            let wait = self.settle(now);
+            let due = self.over(now);
+            for one in due.difference(&told) {
+                if over.send(one.clone()).await.is_err() {
+                    return;
+                }
+            }
+            told = due;
             tokio::select! {
                 () = self.changed.notified() => {}
                 () = sleep(wait) => {}
@@ -132,11 +151,30 @@ impl Registry {
         for group in &self.groups {
             let wanted = said.merge(&group.name, &group.config.targets, now);
             group.reconcile(&wanted);
-            let leaving = wanted.iter().filter_map(|one| one.drain);
-            let first = leaving.filter(|drain| drain.leave).map(|drain| drain.until);
-            next = next.into_iter().chain(first).min();
+            let deadlines = wanted.iter().filter_map(|one| one.drain);
+            let coming = deadlines
+                .map(|drain| drain.until)
+                .filter(|until| *until > now);
+            next = next.into_iter().chain(coming).min();
         }
-        next.map(|until: u64| Duration::from_secs(until.saturating_sub(now).max(1)))
+        next.map(|until: u64| Duration::from_secs(until - now))
+    }
+
+    /// All drains whose deadline has come.
+    fn over(&self, now: u64) -> HashSet<Over> {
+        let said = self.lock();
+        let of_group = |group: &Arc<Group>| {
+            let name = group.name.clone();
+            let overdue = said.overdue(&group.name, now);
+            overdue
+                .map(|(target, drain)| Over {
+                    target_group: name.clone(),
+                    target,
+                    drain,
+                })
+                .collect::<Vec<_>>()
+        };
+        self.groups.iter().flat_map(of_group).collect()
     }
 
     fn keep(&self, said: &Said) -> Result<(), Refused> {

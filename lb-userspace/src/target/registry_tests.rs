@@ -122,6 +122,30 @@ fn a_deregistered_target_leaves_at_its_deadline() {
 }
 
 #[test]
+fn a_drain_is_over_at_its_deadline_also_for_a_daemon_that_was_away() {
+    let kept = Kept::new("over");
+    let registry = kept.open(NOW);
+    change(&registry, 1, DRAIN, NOW).expect("drained");
+    change(&registry, 2, Change::Deregister, NOW + 10).expect("deregistered");
+    let over = |registry: &Registry, now| {
+        let over = registry.over(now).into_iter();
+        let mut targets: Vec<SocketAddr> = over.map(|one| one.target).collect();
+        targets.sort_unstable();
+        targets
+    };
+    assert_eq!(over(&registry, NOW + 59), []);
+    assert_eq!(registry.settle(NOW), Some(Duration::from_secs(60)));
+    assert_eq!(over(&registry, NOW + 60), [address(1)]);
+    assert_eq!(registry.settle(NOW + 60), Some(Duration::from_secs(10)));
+    assert_eq!(
+        over(&kept.open(NOW + 70), NOW + 70),
+        [address(1), address(2)]
+    );
+    change(&registry, 1, READY, NOW + 71).expect("ready");
+    assert_eq!(over(&registry, NOW + 71), [address(2)]);
+}
+
+#[test]
 fn a_drained_target_can_be_made_ready_again() {
     let kept = Kept::new("drain");
     let registry = kept.open(NOW);

@@ -90,6 +90,18 @@ impl Said {
         }
     }
 
+    /// The drains of a group whose deadline has come.
+    pub(super) fn overdue(
+        &self,
+        group: &str,
+        now: u64,
+    ) -> impl Iterator<Item = (SocketAddr, Drain)> {
+        let entries = self.target_groups.get(group).into_iter().flatten();
+        entries
+            .filter_map(|(address, entry)| Some((*address, entry.drain?)))
+            .filter(move |(_, drain)| drain.until <= now)
+    }
+
     /// The targets of a group: those of the file in its order, then the others.
     pub(super) fn merge(&self, group: &str, file: &[TargetConfig], now: u64) -> Vec<Wanted> {
         let none = BTreeMap::new();

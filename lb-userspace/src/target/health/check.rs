@@ -10,13 +10,15 @@ use http::{Request, StatusCode};
 use http_body_util::Empty;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
 use super::failure::Failure;
-use crate::config::{CheckProtocol, HealthCheck};
+use crate::config::{CheckProtocol, HealthCheck, ProxyProtocol};
+use crate::proxy::proxy_header;
 
 /// So that a target's log shows what these requests are.
 const AGENT: &str = "limpet-health-check";
@@ -26,15 +28,28 @@ const PING: Bytes = Bytes::from_static(b"limpet");
 const BUFFER: usize = 4 * 1024;
 
 /// Checks once; takes as long as the target does.
-pub(super) async fn check(address: SocketAddr, config: &HealthCheck) -> Result<(), Failure> {
-    let stream = TcpStream::connect(address).await.map_err(|error| {
+pub(super) async fn check(
+    address: SocketAddr,
+    config: &HealthCheck,
+    proxy_protocol: ProxyProtocol,
+) -> Result<(), Failure> {
+    let mut stream = TcpStream::connect(address).await.map_err(|error| {
         Failure::of_connect(error.kind()).unwrap_or(Failure::Unreachable(error.kind()))
     })?;
+    introduce(&mut stream, proxy_protocol).await?;
     match config.protocol {
         CheckProtocol::Tcp => Ok(()),
         CheckProtocol::Http => http(stream, address, config).await,
         CheckProtocol::Websocket => websocket(stream, address, config).await,
     }
+}
+
+/// Says who is asking, as the target expects of every connection.
+async fn introduce(stream: &mut TcpStream, version: ProxyProtocol) -> Result<(), Failure> {
+    let broken = |_| Failure::Malformed;
+    let local = stream.local_addr().map_err(broken)?;
+    let header = proxy_header::write(version, local, stream.peer_addr().map_err(broken)?);
+    stream.write_all(&header).await.map_err(broken)
 }
 
 async fn http(stream: TcpStream, address: SocketAddr, config: &HealthCheck) -> Result<(), Failure> {

@@ -33,7 +33,7 @@ async fn answering(answer: &'static str) -> (SocketAddr, JoinHandle<String>) {
 
 async fn http_check(answer: &'static str) -> (Result<(), Failure>, String) {
     let (address, target) = answering(answer).await;
-    let result = check(address, &config(CheckProtocol::Http)).await;
+    let result = check(address, &config(CheckProtocol::Http), ProxyProtocol::Off).await;
     (result, target.await.expect("the target"))
 }
 
@@ -51,13 +51,33 @@ async fn http_asks_for_the_path_and_judges_the_code() {
 }
 
 #[tokio::test]
+async fn it_says_who_asks_where_targets_expect_that() {
+    let (address, target) = answering("HTTP/1.1 200 OK\r\n\r\n").await;
+    let config = config(CheckProtocol::Http);
+    let result = check(address, &config, ProxyProtocol::V1).await;
+    assert_eq!(result, Ok(()));
+    let asked = target.await.expect("the target");
+    assert!(
+        asked.starts_with("PROXY TCP4 127.0.0.1 127.0.0.1 "),
+        "{asked}"
+    );
+    assert!(
+        asked.contains("\r\nGET /health?a=b HTTP/1.1\r\n"),
+        "{asked}"
+    );
+}
+
+#[tokio::test]
 async fn tcp_wants_a_connection() {
     let config = config(CheckProtocol::Tcp);
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
     let address = listener.local_addr().expect("an address");
-    assert_eq!(check(address, &config).await, Ok(()));
+    assert_eq!(check(address, &config, ProxyProtocol::Off).await, Ok(()));
     drop(listener);
-    assert_eq!(check(address, &config).await, Err(Failure::Refused));
+    assert_eq!(
+        check(address, &config, ProxyProtocol::Off).await,
+        Err(Failure::Refused)
+    );
 }
 
 #[tokio::test]
@@ -71,10 +91,13 @@ async fn websocket_wants_a_pong() {
         // Reading is enough: pings are answered by the library.
         while let Some(Ok(_)) = socket.next().await {}
     });
-    assert_eq!(check(address, &config).await, Ok(()));
+    assert_eq!(check(address, &config, ProxyProtocol::Off).await, Ok(()));
     target.await.expect("the target");
     let (address, _target) = answering("HTTP/1.1 404 No\r\n\r\n").await;
-    assert_eq!(check(address, &config).await, Err(Failure::Code(404)));
+    assert_eq!(
+        check(address, &config, ProxyProtocol::Off).await,
+        Err(Failure::Code(404))
+    );
 }
 
 #[tokio::test]
@@ -87,7 +110,11 @@ async fn a_websocket_without_a_pong_is_not_well() {
         // Opened, and closed before anything is read.
         drop(tokio_tungstenite::accept_async(stream).await.expect("open"));
     });
-    let result = tokio::time::timeout(Duration::from_secs(30), check(address, &config)).await;
+    let result = tokio::time::timeout(
+        Duration::from_secs(30),
+        check(address, &config, ProxyProtocol::Off),
+    )
+    .await;
     assert_eq!(result.expect("an end"), Err(Failure::NoPong));
     target.await.expect("the target");
 }

@@ -83,7 +83,7 @@ async fn keep_checking(
     mut first: Option<FirstCheck>,
 ) {
     let config = &group.config.health_check;
-    let check = || check(target.address, config);
+    let check = || check(target.address, config, group.config.proxy_protocol);
     let book = |result: Result<(), Failure>| {
         let word = result.as_ref().map_or_else(Failure::result, |()| "success");
         metrics.health_checked(word);
