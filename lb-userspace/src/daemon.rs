@@ -1,5 +1,6 @@
 //! The daemon: puts the parts together, runs until a signal, and ends in order.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
@@ -14,7 +15,7 @@ use tracing::{debug, info, warn};
 
 use crate::access::{AccessLog, Record};
 use crate::admin::{self, Admin, Names};
-use crate::config::{self, Config, Secret, ShutdownFlows};
+use crate::config::{self, Config, OnUnhealthy, Secret, ShutdownFlows};
 use crate::connections::Connections;
 use crate::dataplane::{Dataplane, EndCause, Event, FlowInfo};
 use crate::drain::{self, Drain, Drainer};
@@ -22,7 +23,7 @@ use crate::ender::Ender;
 use crate::events::Events;
 use crate::metrics::{Metrics, Origin};
 use crate::proxy::{Groups, Proxy, Rules, Shared, noted_verdict, target_client};
-use crate::selection::{KERNEL, Selection};
+use crate::selection::{Address, KERNEL, Selection};
 use crate::target::{Group, Registry, start_checks};
 use crate::tls::{self, Certificates, Rotation};
 use crate::{id, listen, names, retire, state_dir};
@@ -59,12 +60,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     tokio::spawn(retiring);
     let door = admin::bind(&config.admin.bind).context("admin.bind")?;
     tokio::spawn(admin::serve(door, admin.clone()));
-    tokio::spawn(book_ended_flows(
-        ended,
-        admin.names.clone(),
-        shared.metrics.clone(),
-        shared.access.clone(),
-    ));
+    tokio::spawn(hear_dataplane(ended, admin.clone(), shared.access.clone()));
     open_listeners(sockets, &routes, &secrets, &shared).context("TLS")?;
     let access = shared.access.clone();
     // What is left of `shared` here must not keep the drain waiting.
@@ -261,22 +257,57 @@ async fn end_flows(config: &Config, admin: &Admin) {
     }
 }
 
-/// Writes the books of connections that ended in the kernel.
-async fn book_ended_flows(
-    mut events: mpsc::Receiver<Event>,
-    known: Arc<Names>,
-    metrics: Arc<Metrics>,
-    access: AccessLog,
-) {
-    while let Some(Event::Ended { flow, cause }) = events.recv().await {
-        book_ended_flow(&flow, names::end_cause(cause), &known, &metrics);
-        access.write(&flow_record(&flow, names::end_cause(cause), &known));
+/// Writes the books of connections that ended in the kernel, and ends those whose
+/// target is lost.
+async fn hear_dataplane(mut events: mpsc::Receiver<Event>, admin: Arc<Admin>, access: AccessLog) {
+    while let Some(event) = events.recv().await {
+        match event {
+            Event::Ended { flow, cause } => {
+                let cause = names::end_cause(cause);
+                book_ended_flow(&flow, cause, &admin.names, &admin.metrics);
+                access.write(&flow_record(&flow, cause, &admin.names));
+            }
+            Event::TargetLost {
+                target_group,
+                target,
+                loss,
+            } => {
+                let name = admin.names.target_group(target_group).into_owned();
+                let ends = admin
+                    .registry
+                    .find(&name)
+                    .map(|group| group.config.on_unhealthy);
+                warn!(
+                    target_group = name, target = %target, on_unhealthy = ?ends,
+                    "target lost: {}", names::loss(loss)
+                );
+                if ends == Some(OnUnhealthy::End) {
+                    tokio::spawn(end_lost(admin.clone(), name, target));
+                }
+            }
+        }
+    }
+}
+
+async fn end_lost(admin: Arc<Admin>, target_group: String, target: SocketAddr) {
+    let selection = Selection {
+        target: Some(Address::Socket(target)),
+        target_group: Some(target_group),
+        ..Selection::default()
+    };
+    let ended = match admin.ender.select(selection).await {
+        Ok(ending) => ending.run(EndCause::TargetLost, admin.end_window).await,
+        Err(error) => Err(error),
+    };
+    match ended {
+        Ok(connections) => info!(%target, connections, "connections of a lost target ended"),
+        Err(error) => warn!(%error, "the flow table could not be read"),
     }
 }
 
 fn book_ended_flow(flow: &FlowInfo, cause: &str, known: &Names, metrics: &Metrics) {
     let path = names::path(flow.path);
-    metrics.tunnel().flow_ended(path, flow.age);
+    metrics.tunnel().ended(path, cause, flow.age);
     debug!(
         listener = %known.listener(flow.owner.listener),
         target_group = %known.target_group(flow.owner.target_group),

@@ -74,6 +74,7 @@ pub(crate) struct Metrics {
 pub(crate) struct TunnelMetrics {
     handoffs: IntCounterVec,
     handoff_duration: Histogram,
+    connections_ended: IntCounterVec,
     connection_duration: HistogramVec,
 }
 
@@ -215,6 +216,11 @@ impl TunnelMetrics {
                 "From the 101 to the kernel",
                 &HANDOFF_SECONDS,
             )?,
+            connections_ended: new.counters(
+                "connections_ended_total",
+                "Upgraded connections that have ended, by what carried them last and why",
+                &["path", "cause"],
+            )?,
             connection_duration: new.histograms(
                 "connection_duration_seconds",
                 "How long upgraded connections lasted, by what carried them last",
@@ -241,13 +247,11 @@ impl TunnelMetrics {
             .inc();
     }
 
-    /// A relayed connection has ended.
-    pub(crate) fn ended(&self, after: Duration) {
-        self.flow_ended("userspace", after);
-    }
-
     /// A connection has ended on `path`.
-    pub(crate) fn flow_ended(&self, path: &str, after: Duration) {
+    pub(crate) fn ended(&self, path: &str, cause: &str, after: Duration) {
+        self.connections_ended
+            .with_label_values(&[path, cause])
+            .inc();
         self.connection_duration
             .with_label_values(&[path])
             .observe(after.as_secs_f64());

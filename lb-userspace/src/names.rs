@@ -1,7 +1,7 @@
 //! The words for the data plane's enums, the same in the admin API, in metrics
 //! and in the log.
 
-use crate::dataplane::{EndCause, Path, Refusal};
+use crate::dataplane::{EndCause, Loss, Path, Refusal};
 
 /// Why a connection is not in the kernel.
 pub(crate) fn refusal(reason: Refusal) -> &'static str {
@@ -40,5 +40,14 @@ pub(crate) fn end_cause(cause: EndCause) -> &'static str {
         EndCause::Asked => "ended",
         EndCause::Drained => "drained",
         EndCause::Shutdown => "shutdown",
+        EndCause::TargetLost => "target_lost",
+    }
+}
+
+/// How a target's loss shows.
+pub(crate) fn loss(loss: Loss) -> &'static str {
+    match loss {
+        Loss::Unanswered => "no packet from it, and what clients send goes unanswered",
+        Loss::Unreachable => "no packet from it, and connects fail",
     }
 }

@@ -145,6 +145,16 @@ impl<'lab> Admin<'lab> {
     }
 }
 
+impl Admin<'_> {
+    /// The sum of the samples whose line begins so, labels included.
+    pub async fn metric_of(&self, beginning: &str) -> Result<f64> {
+        let text = self.ok("/metrics").await?;
+        let lines = text.lines().filter(|line| line.starts_with(beginning));
+        let value = |line: &str| line.rsplit_once(' ')?.1.parse::<f64>().ok();
+        Ok(lines.filter_map(value).sum())
+    }
+}
+
 fn sample(line: &str, name: &str) -> Option<f64> {
     let rest = line.strip_prefix(name)?;
     let value = match rest.strip_prefix('{') {

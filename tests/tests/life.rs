@@ -2,6 +2,7 @@
 //! with a reset to both ends.
 
 use std::io::ErrorKind;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -17,6 +18,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+/// A target is given up when it was silent for 30 s, judged every 10 s.
+const LOST: Duration = Duration::from_secs(120);
 /// What takes milliseconds, on a machine that does much else.
 const SOON: Duration = Duration::from_secs(15);
 
@@ -214,6 +217,55 @@ async fn a_port_rests_for_a_target_that_closed_first_while_no_daemon_ran() -> Re
             .await?;
         }
         Ok(())
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_targets_connections_are_ended_and_no_others() -> Result<()> {
+    let lab = Lab::new()?;
+    let mut config = Config::new(&lab, "auto");
+    config.more = More {
+        root: "end_window = \"1s\"".to_owned(),
+        target_group: "on_unhealthy = \"end\"".to_owned(),
+        ..More::default()
+    };
+    let scene = Scene::set(&lab, &config).await?;
+    let mut sockets = Vec::new();
+    for count in 1..=6 {
+        let (mut socket, _) = scene.client.web_socket("/ws", None).await?;
+        let name = who(&mut socket).await?;
+        sockets.push((name, socket));
+        scene.settled(count).await?;
+    }
+    let (mut lost, mut others): (Vec<_>, Vec<_>) = sockets
+        .into_iter()
+        .partition(|(name, _)| name == "target-1");
+    ensure!(lost.len() == 2, "{} on target 1", lost.len());
+    // A host that has lost its power: it answers nothing, not even with a reset.
+    let silence = "table inet dead { chain input { type filter hook input priority 0; drop; }; }\n";
+    lab.targets[0].feed(Command::new("nft").args(["-f", "-"]), silence)?;
+    let (_, mut talking) = lost.remove(0);
+    talking.send("anyone there?".into()).await?;
+    // That one asks in vain; the other says nothing at all.
+    let (_, silent) = lost.remove(0);
+    for socket in [talking, silent] {
+        let end = timeout(LOST, socket.into_inner().read(&mut [0; 16])).await;
+        let end = end.context("a client of a lost target is left waiting")?;
+        ensure!(
+            end.as_ref()
+                .is_err_and(|e| e.kind() == ErrorKind::ConnectionReset),
+            "{end:?}"
+        );
+    }
+    scene.settled(4).await?;
+    for (_, socket) in &mut others {
+        who(socket).await.context("another target's")?;
+    }
+    until("both are booked", SOON, async || {
+        let name = "limpet_connections_ended_total{cause=\"target_lost\"";
+        let booked = scene.daemon.admin.metric_of(name).await?;
+        when(booked == 2.0, || booked.to_string())
     })
     .await
 }

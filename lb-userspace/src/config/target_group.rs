@@ -17,11 +17,26 @@ pub(crate) struct TargetGroup {
     pub(crate) stickiness: Option<Stickiness>,
     /// How long a deregistered or drained target keeps its sessions; whole seconds.
     pub(crate) deregistration_delay: Duration,
+    /// What becomes of a lost target's connections.
+    pub(crate) on_unhealthy: OnUnhealthy,
     /// How targets are told who the client is.
     pub(crate) proxy_protocol: ProxyProtocol,
     pub(crate) health_check: HealthCheck,
     pub(crate) targets: Vec<TargetConfig>,
 }
+
+/// `target_group.on_unhealthy`: established connections of a target that is lost to
+/// connects and packets; a failed health check alone touches none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OnUnhealthy {
+    /// They wait for it, as TCP does.
+    Keep,
+    /// They end, so that clients come back to another target.
+    End,
+}
+
+const ON_UNHEALTHY: [(&str, OnUnhealthy); 2] =
+    [("keep", OnUnhealthy::Keep), ("end", OnUnhealthy::End)];
 
 /// `target_group.proxy_protocol`: what each connection to a target begins with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,6 +95,7 @@ pub(super) fn read(mut section: Section, names: &mut HashSet<String>) -> Option<
     section.choice("protocol", &[("http", ())], ());
     section.choice("algorithm", &[("round_robin", ())], ());
     let deregistration_delay = read_deregistration_delay(&mut section);
+    let on_unhealthy = section.choice("on_unhealthy", &ON_UNHEALTHY, OnUnhealthy::Keep);
     let proxy_protocol = section.choice("proxy_protocol", &PROXY_PROTOCOLS, ProxyProtocol::Off);
     let stickiness = read_stickiness(section.section("stickiness"));
     let health_check = health_check::read(section.section("health_check"));
@@ -94,6 +110,7 @@ pub(super) fn read(mut section: Section, names: &mut HashSet<String>) -> Option<
         name: name?,
         stickiness,
         deregistration_delay,
+        on_unhealthy,
         proxy_protocol,
         health_check,
         targets,

@@ -15,6 +15,7 @@ use super::ports::{Ports, Route};
 use super::reader::Reader;
 use super::table::{Entry, Table};
 use super::types::{EndCause, FlowHandle, InterfaceStatus, Owner, Path};
+use super::vigil::FailedConnects;
 
 /// `websocket_idle_timeout` of listeners that are not configured any more.
 pub(super) const DEFAULT_IDLE: Duration = Duration::from_secs(3600);
@@ -26,6 +27,7 @@ pub(super) struct Active {
     reader: Reader,
     orders: Mutex<Vec<Order>>,
     idle: Mutex<HashMap<u32, Duration>>,
+    failed_connects: Mutex<HashMap<SocketAddr, FailedConnects>>,
     attachments: Mutex<Attachments>,
     /// Flows the table can hold.
     pub(super) capacity: u64,
@@ -62,6 +64,7 @@ impl Active {
             reader,
             orders: Mutex::default(),
             idle: Mutex::default(),
+            failed_connects: Mutex::default(),
             attachments: Mutex::new(attachments),
             capacity,
         }
@@ -194,6 +197,36 @@ impl Active {
 
     pub(super) fn reader(&self) -> &Reader {
         &self.reader
+    }
+
+    /// Keeps in mind how a connect to a target has gone.
+    pub(super) fn connected(&self, target: SocketAddr, error: Option<&io::Error>) {
+        use io::ErrorKind as Kind;
+        let mut failed = locked(&self.failed_connects);
+        match error.map(io::Error::kind) {
+            None => {
+                failed.remove(&target);
+            }
+            Some(
+                Kind::ConnectionRefused
+                | Kind::TimedOut
+                | Kind::HostUnreachable
+                | Kind::NetworkUnreachable,
+            ) => {
+                let fresh = FailedConnects {
+                    since: Instant::now(),
+                    count: 0,
+                };
+                failed.entry(target).or_insert(fresh).count += 1;
+            }
+            // This host's own trouble says nothing of the target.
+            Some(_) => {}
+        }
+    }
+
+    /// Connects to a target that have failed since the last that has not.
+    pub(super) fn failed_connects(&self, target: &SocketAddr) -> Option<FailedConnects> {
+        locked(&self.failed_connects).get(target).copied()
     }
 
     pub(super) fn set_idle_timeout(&self, listener: u32, timeout: Duration) {

@@ -6,10 +6,12 @@
 
 mod active;
 mod address;
+mod adopt;
 mod attach;
 mod batch;
 mod candidate;
 mod census;
+mod closing;
 mod judge;
 #[cfg(feature = "kernel-log")]
 mod kernel_log;
@@ -23,6 +25,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod types;
+mod vigil;
 
 use std::io;
 use std::net::SocketAddr;
@@ -40,8 +43,8 @@ pub(crate) use candidate::{Candidate, limits};
 pub(crate) use lb_common::syn::Limits;
 pub(crate) use reader::Place;
 pub(crate) use types::{
-    EndCause, Event, FlowHandle, FlowInfo, Handoff, InterfaceStatus, Mode, Owner, Path, Refusal,
-    Request, Settings,
+    EndCause, Event, FlowHandle, FlowInfo, Handoff, InterfaceStatus, Loss, Mode, Owner, Path,
+    Refusal, Request, Settings,
 };
 
 /// Ended flows the daemon may be behind with before the thread that ends them waits.
@@ -104,7 +107,7 @@ impl Dataplane {
                 Fastpath::Off(_) => candidate::plain(id, target, Refusal::Off).await,
             }
         };
-        tokio::time::timeout(request.connect_timeout, connect).await?
+        self.connected(target, bounded(request.connect_timeout, connect).await)
     }
 
     /// Opens a fresh connection to `target` that stays in userspace, for `refusal`.
@@ -116,7 +119,15 @@ impl Dataplane {
         refusal: Refusal,
     ) -> io::Result<(TcpStream, Candidate)> {
         let connect = candidate::plain(self.next_id(), target, refusal);
-        tokio::time::timeout(connect_timeout, connect).await?
+        self.connected(target, bounded(connect_timeout, connect).await)
+    }
+
+    /// Keeps in mind how connecting went: a target may be lost.
+    fn connected<T>(&self, target: SocketAddr, result: io::Result<T>) -> io::Result<T> {
+        if let Fastpath::On(active) = &self.shared.fastpath {
+            active.connected(target, result.as_ref().err());
+        }
+        result
     }
 
     /// At most `limit` of the wanted flows from a place in the table on, and the
@@ -301,7 +312,7 @@ fn start(settings: &Settings, events: mpsc::Sender<Event>) -> anyhow::Result<Fas
         Err(error) if error.is::<attach::InUse>() => return Err(error),
         Err(error) => return Ok(Fastpath::Off(first_line(&format!("{error:#}")))),
     };
-    let adopted = lifecycle::adopt(&active).context("adopting the flows of an earlier daemon")?;
+    let adopted = adopt::adopt(&active).context("adopting the flows of an earlier daemon")?;
     for interface in active.status() {
         let InterfaceStatus { name, path, reason } = interface;
         tracing::info!(interface = name, ?path, reason, "attached");
@@ -334,6 +345,10 @@ fn prepare(
     let table = table::Table::new(ebpf, attachments.pins())?;
     let ports = ports::Ports::new(settings.source_ports.clone(), random_start() as u16);
     Ok((Active::new(table, ports, reader, attachments), hints))
+}
+
+async fn bounded<T>(limit: Duration, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    tokio::time::timeout(limit, work).await?
 }
 
 fn unix_seconds() -> u64 {

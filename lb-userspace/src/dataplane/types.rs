@@ -168,6 +168,24 @@ pub(crate) enum Event {
         /// Why it ended.
         cause: EndCause,
     },
+    /// A target that has flows is lost. Told once, until it is heard of again.
+    TargetLost {
+        /// The label of its target group.
+        target_group: u32,
+        /// Its address.
+        target: SocketAddr,
+        /// How that shows.
+        loss: Loss,
+    },
+}
+
+/// How a target's loss shows. Both with no packet from it, on any of its flows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Loss {
+    /// What clients send is not acknowledged.
+    Unanswered,
+    /// Connects fail.
+    Unreachable,
 }
 
 /// Why a flow ended.
@@ -185,6 +203,8 @@ pub(crate) enum EndCause {
     Drained,
     /// The daemon ends, and its flows were to end with it.
     Shutdown,
+    /// Its target is lost.
+    TargetLost,
 }
 
 /// Result of one attempt to hand a connection to the kernel.

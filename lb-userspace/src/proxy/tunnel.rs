@@ -299,7 +299,7 @@ pub(super) fn report(
         );
         return;
     }
-    metrics.ended(duration);
+    metrics.ended("userspace", cause.as_str(), duration);
     line.note(|record| {
         record.bytes_in = bytes_in;
         record.bytes_out = bytes_out;
