@@ -7,6 +7,7 @@
 
 pub mod checksum;
 pub mod control;
+pub mod door;
 pub mod event;
 pub mod flow;
 pub mod icmp;

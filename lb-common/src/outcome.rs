@@ -40,11 +40,15 @@ pub enum Outcome {
     Narrow,
     /// The routing table forbids its destination, dropped.
     Unroutable,
+    /// SYN from a source that the listener does not let in, dropped.
+    Denied,
+    /// SYN from a source that comes too often, dropped.
+    Limited,
 }
 
 impl Outcome {
     /// All, in the order of their numbers.
-    pub const ALL: [Outcome; 18] = [
+    pub const ALL: [Outcome; 20] = [
         Outcome::Other,
         Outcome::NoFlow,
         Outcome::Observed,
@@ -63,6 +67,8 @@ impl Outcome {
         Outcome::Doubted,
         Outcome::Narrow,
         Outcome::Unroutable,
+        Outcome::Denied,
+        Outcome::Limited,
     ];
 
     /// The metric's label.
@@ -86,6 +92,8 @@ impl Outcome {
             Outcome::Doubted => "doubted",
             Outcome::Narrow => "narrow",
             Outcome::Unroutable => "unroutable",
+            Outcome::Denied => "denied",
+            Outcome::Limited => "limited",
         }
     }
 }

@@ -167,8 +167,8 @@ pub enum Shape {
     Other,
     /// A plain TCP segment.
     Segment,
-    /// Only the key was filled in: to be dropped if it is a live flow's, else the
-    /// stack's.
+    /// Only the key was filled in, and of the flags SYN and ACK (but for
+    /// [`Oddity::Malformed`]): to be dropped if it is a live flow's, else the stack's.
     Odd(Oddity),
     /// An ICMP error about a TCP segment that the balancer's address has sent; key,
     /// family, sequence number and TTL were filled in, see [`crate::icmp`].
@@ -211,13 +211,12 @@ fn parse_v4<P: Packet>(packet: &P, into: &mut Segment) -> Option<Shape> {
     into.key.tuple.local = Address::v4(word(packet, ETHERNET + 16)?);
     let internet = ((first & 0x0f) as usize) * 4;
     if internet != 20 {
-        ports(packet, ETHERNET + internet, into)?;
-        return Some(Shape::Odd(Oddity::Headers));
+        return odd(packet, ETHERNET + internet, Oddity::Headers, into);
+    }
+    if fragment & FRAGMENT_V4 != 0 {
+        return odd(packet, TCP_V4, Oddity::Fragment, into);
     }
     ports(packet, TCP_V4, into)?;
-    if fragment & FRAGMENT_V4 != 0 {
-        return Some(Shape::Odd(Oddity::Fragment));
-    }
     Some(segment(packet, TCP_V4, total.wrapping_sub(20), into))
 }
 
@@ -239,8 +238,7 @@ fn parse_v6<P: Packet>(packet: &P, into: &mut Segment) -> Option<Shape> {
         return Some(icmp::parse_v6(packet, into));
     }
     let (at, oddity) = behind_extensions(packet, next)?;
-    ports(packet, at, into)?;
-    Some(Shape::Odd(oddity))
+    odd(packet, at, oddity, into)
 }
 
 /// Offset of a TCP header behind extension headers (RFC 8200 section 4), the
@@ -273,6 +271,19 @@ fn behind_extensions<P: Packet>(packet: &P, first: u8) -> Option<(usize, Oddity)
         }
     }
     None
+}
+
+/// Of a segment that is not followed, only the ports and whether it asks for a
+/// connection.
+#[inline(always)]
+fn odd<P: Packet>(packet: &P, tcp: usize, oddity: Oddity, into: &mut Segment) -> Option<Shape> {
+    ports(packet, tcp, into)?;
+    // Fragments too short for the flags hide them (RFC 1858 section 3): no path is so
+    // narrow, so they are taken for the worst.
+    let [flags] = packet.load(tcp + 13).unwrap_or([flags::SYN]);
+    into.flags = flags & (flags::SYN | flags::ACK);
+    into.offset = 0;
+    Some(Shape::Odd(oddity))
 }
 
 #[inline(always)]

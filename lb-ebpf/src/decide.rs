@@ -1,5 +1,6 @@
 //! The decision on a parsed packet, the same for both hooks.
 
+use lb_common::door::knocks;
 use lb_common::flow::{Flow, FlowKey, Side};
 use lb_common::icmp::Report;
 use lb_common::outcome::{Direction, Outcome};
@@ -23,6 +24,8 @@ pub enum Decision<'a> {
     Challenge(Found<'a>, &'a Segment),
     /// An ICMP error about a packet of the flow's, to be translated and sent on.
     Report(Found<'a>, &'a Segment, Report),
+    /// A SYN of no flow: a listener's door may have a say.
+    Knock(&'a Segment),
 }
 
 /// Decides on a parsed packet; `ifindex` is the interface it came in on.
@@ -36,8 +39,9 @@ pub fn decide<'a, H: Hook>(
 ) -> Decision<'a> {
     match shape {
         Shape::Other | Shape::Cut => Decision::Leave(Direction::None, Outcome::Other),
-        Shape::Odd(oddity) => odd(&segment.key, oddity),
+        Shape::Odd(oddity) => odd(segment, oddity),
         Shape::Segment => match find(&segment.key) {
+            None if knocks(segment) => Decision::Knock(segment),
             None => Decision::Leave(Direction::None, Outcome::NoFlow),
             Some(found) => of_flow(frame, ifindex, found, segment),
         },
@@ -118,9 +122,14 @@ fn begins_another(found: &Found<'_>, segment: &Segment, state: u64) -> bool {
 /// Anything but a plain segment never reaches the stack on a live flow: the stack
 /// has no socket for it and would answer with a reset.
 #[inline(always)]
-fn odd(key: &FlowKey, oddity: Oddity) -> Decision<'static> {
-    let Some(found) = find(key) else {
-        return Decision::Leave(Direction::None, Outcome::NoFlow);
+fn odd(segment: &Segment, oddity: Oddity) -> Decision<'_> {
+    let Some(found) = find(&segment.key) else {
+        return match oddity {
+            // The stack drops it.
+            Oddity::Malformed => Decision::Leave(Direction::None, Outcome::NoFlow),
+            Oddity::Fragment | Oddity::Headers if knocks(segment) => Decision::Knock(segment),
+            Oddity::Fragment | Oddity::Headers => Decision::Leave(Direction::None, Outcome::NoFlow),
+        };
     };
     let direction = Direction::from(found.side);
     // To the stack it is as good as any other, and its data may reach the socket.

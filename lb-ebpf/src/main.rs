@@ -15,6 +15,7 @@
 mod atomic;
 mod control;
 mod decide;
+mod door;
 mod egress;
 mod forward;
 mod lookup;
@@ -52,7 +53,9 @@ pub fn limpet_xdp(ctx: XdpContext) -> u32 {
         | Outcome::Unreachable
         | Outcome::Doubted
         | Outcome::Narrow
-        | Outcome::Unroutable => xdp_action::XDP_DROP,
+        | Outcome::Unroutable
+        | Outcome::Denied
+        | Outcome::Limited => xdp_action::XDP_DROP,
     }
 }
 
@@ -77,7 +80,9 @@ pub fn limpet_tc(ctx: TcContext) -> i32 {
         | Outcome::Guarded
         | Outcome::Matched
         | Outcome::Doubted
-        | Outcome::Unroutable => TC_ACT_SHOT,
+        | Outcome::Unroutable
+        | Outcome::Denied
+        | Outcome::Limited => TC_ACT_SHOT,
     }
 }
 

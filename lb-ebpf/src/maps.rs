@@ -2,7 +2,10 @@
 
 use aya_ebpf::bindings::bpf_fib_lookup;
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{DevMapHash, HashMap, PerCpuArray, RingBuf};
+use aya_ebpf::maps::{
+    DevMapHash, HashMap, LpmTrie, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf, lpm_trie::Key,
+};
+use lb_common::door::{Door, Network, Place, Rejected, Source};
 use lb_common::flow::{Flow, FlowKey};
 use lb_common::options::Options;
 use lb_common::outcome::{COUNTERS, Direction, Outcome, counter};
@@ -40,6 +43,32 @@ pub fn is_source_port(port: u16) -> bool {
 /// Packets by direction and outcome. Written by packets, read by the daemon.
 #[map]
 pub static COUNTS: PerCpuArray<u64> = PerCpuArray::pinned(COUNTERS, 0);
+
+/// Doors there may be, and listeners with counters.
+const DOORS_MAX: u32 = 4096;
+/// Room for the networks of all listeners twice over: new ones stand beside the old
+/// until every door leads to the new.
+const NETWORKS_ROOM: u32 = 2 * lb_common::door::NETWORKS_MAX + 1;
+/// Sources remembered at once, some 6 MB. Here forgetting is right: it is the source
+/// not heard of for longest, and it costs no more than a burst too many.
+const SOURCES_MAX: u32 = 65_536;
+
+/// Where listeners are bound -> what is asked of SYNs. Written by the daemon only.
+#[map]
+pub static LISTENERS: HashMap<Place, Door> = HashMap::pinned(DOORS_MAX, NO_PREALLOC);
+
+/// Networks that doors let in; the value says nothing. Written by the daemon only, and never changed while a door leads to it.
+#[map]
+pub static NETWORKS: LpmTrie<Network, u32> = LpmTrie::pinned(NETWORKS_ROOM, NO_PREALLOC);
+
+/// When a source's next SYN is due, see `lb_common::door::Pace`. Written by packets.
+#[map]
+pub static SOURCES: LruHashMap<Source, u64> = LruHashMap::pinned(SOURCES_MAX, 0);
+
+/// SYNs turned away, by listener. Elements are made and deleted by the daemon,
+/// counted up by packets.
+#[map]
+pub static REJECTED: PerCpuHashMap<u32, Rejected> = PerCpuHashMap::pinned(DOORS_MAX, NO_PREALLOC);
 
 /// Flows that begin to end, for the daemon.
 #[map]
@@ -94,6 +123,26 @@ pub fn fib_query() -> Option<&'static mut bpf_fib_lookup> {
         query.write(core::mem::zeroed());
         Some(&mut *query)
     }
+}
+
+/// What the doors' maps are asked with; the stack has no room for it.
+#[repr(C)]
+pub struct Asked {
+    pub place: Place,
+    pub source: Source,
+    pub due: u64,
+    pub network: Key<Network>,
+}
+
+/// Room for questions to the doors' maps.
+#[map]
+static ASKED: PerCpuArray<Asked> = PerCpuArray::with_max_entries(1, 0);
+
+/// Where questions to the doors' maps are written.
+#[inline(always)]
+pub fn asked() -> Option<&'static mut Asked> {
+    // SAFETY: as for `scratch`; it is integers only, any bytes are valid.
+    ASKED.get_ptr_mut(0).map(|asked| unsafe { &mut *asked })
 }
 
 /// Counts one packet.

@@ -1,15 +1,18 @@
 //! The way out: interface and next hop of a leg, asked of the routing table for every
 //! packet, as the balancer's own socket would be routed.
 
+use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::{
-    BPF_FIB_LKUP_RET_BLACKHOLE, BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_PROHIBIT,
-    BPF_FIB_LKUP_RET_SUCCESS, BPF_FIB_LKUP_RET_UNREACHABLE, BPF_FIB_LOOKUP_SKIP_NEIGH,
-    bpf_fib_lookup as FibLookup, bpf_redir_neigh as NextHop,
+    BPF_FIB_LKUP_RET_BLACKHOLE, BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_FWD_DISABLED,
+    BPF_FIB_LKUP_RET_NOT_FWDED, BPF_FIB_LKUP_RET_PROHIBIT, BPF_FIB_LKUP_RET_SUCCESS,
+    BPF_FIB_LKUP_RET_UNREACHABLE, BPF_FIB_LOOKUP_SKIP_NEIGH, bpf_fib_lookup as FibLookup,
+    bpf_redir_neigh as NextHop,
 };
 use aya_ebpf::cty::c_void;
 use aya_ebpf::helpers::generated::{bpf_check_mtu, bpf_fib_lookup, bpf_redirect_neigh};
 use aya_ebpf::programs::{TcContext, XdpContext};
-use lb_common::flow::{Family, Tuple};
+use lb_common::flow::{Address, Family, Tuple};
+use lb_common::packet::Segment;
 
 use crate::maps;
 
@@ -34,7 +37,7 @@ pub enum Way {
 /// packets come from, for when the table does not answer.
 #[inline(always)]
 pub fn way(ctx: &TcContext, family: Family, leg: &Tuple, length: u32, learned: u32) -> Way {
-    let Some(query) = question(family, leg, length) else {
+    let Some(query) = question(family, &leg.local, &leg.peer, length) else {
         return Way::Closed;
     };
     let answer = ask(ctx.skb.skb.cast(), query, BPF_FIB_LOOKUP_SKIP_NEIGH);
@@ -87,12 +90,33 @@ pub fn resolved(
     leg: &Tuple,
     length: u32,
 ) -> Option<&'static FibLookup> {
-    let query = question(family, leg, length)?;
+    let query = question(family, &leg.local, &leg.peer, length)?;
     (ask(ctx.ctx.cast(), query, 0) == BPF_FIB_LKUP_RET_SUCCESS).then_some(query)
 }
 
+/// Whether a segment that came in by `ifindex` is not for this host but to be forwarded.
 #[inline(always)]
-fn question(family: Family, leg: &Tuple, length: u32) -> Option<&'static mut FibLookup> {
+pub fn is_elsewhere<C: EbpfContext>(ctx: &C, ifindex: u32, segment: &Segment) -> bool {
+    let tuple = &segment.key.tuple;
+    let Some(query) = question(segment.family, &tuple.peer, &tuple.local, 0) else {
+        return false;
+    };
+    query.ifindex = ifindex;
+    let answer = ask(ctx.as_ptr(), query, BPF_FIB_LOOKUP_SKIP_NEIGH);
+    // Of an address of this host the table says "not forwarded", of every one where
+    // forwarding is off (net/core/filter.c, bpf_ipv4_fib_lookup); negative: an error.
+    answer != BPF_FIB_LKUP_RET_NOT_FWDED
+        && answer != BPF_FIB_LKUP_RET_FWD_DISABLED
+        && answer as i32 >= 0
+}
+
+#[inline(always)]
+fn question(
+    family: Family,
+    from: &Address,
+    to: &Address,
+    length: u32,
+) -> Option<&'static mut FibLookup> {
     let query = maps::fib_query()?;
     query.ifindex = LOOPBACK;
     query.l4_protocol = PROTOCOL_TCP;
@@ -100,13 +124,13 @@ fn question(family: Family, leg: &Tuple, length: u32) -> Option<&'static mut Fib
     match family {
         Family::V4 => {
             query.family = AF_INET;
-            query.__bindgen_anon_3.ipv4_src = leg.local.0[3];
-            query.__bindgen_anon_4.ipv4_dst = leg.peer.0[3];
+            query.__bindgen_anon_3.ipv4_src = from.0[3];
+            query.__bindgen_anon_4.ipv4_dst = to.0[3];
         }
         Family::V6 => {
             query.family = AF_INET6;
-            query.__bindgen_anon_3.ipv6_src = leg.local.0;
-            query.__bindgen_anon_4.ipv6_dst = leg.peer.0;
+            query.__bindgen_anon_3.ipv6_src = from.0;
+            query.__bindgen_anon_4.ipv6_dst = to.0;
         }
     }
     Some(query)

@@ -10,6 +10,7 @@ use lb_common::packet::{ETHERNET, Oddity, Packet, Segment, Shape, TCP, TCP_V4, T
 use lb_common::rewrite::{Changes, Translation, challenge, finish_checksum, rewrite};
 
 use crate::decide::{Decision, decide};
+use crate::door;
 use crate::forward::{account, challenge_numbers, rested};
 use crate::lookup::Found;
 use crate::maps;
@@ -38,6 +39,7 @@ pub fn xdp(ctx: &XdpContext) -> (Direction, Outcome) {
         {
             (Direction::from(found.side), Outcome::Deferred)
         }
+        Decision::Knock(segment) => (Direction::None, door::look(ctx, segment)),
         Decision::Challenge(found, segment) => (
             Direction::from(found.side),
             xdp_challenge(&mut frame, &found, segment).unwrap_or(Outcome::Malformed),
@@ -125,6 +127,10 @@ pub fn tc(ctx: &TcContext) -> (Direction, Outcome, i32) {
     let shape = parse_linear(ctx, &mut frame, segment);
     match decide(&frame, ifindex, shape, segment) {
         Decision::Leave(direction, outcome) => (direction, outcome, TC_ACT_SHOT),
+        Decision::Knock(segment) => {
+            let outcome = door::enter(ctx, segment);
+            (Direction::None, outcome, TC_ACT_SHOT)
+        }
         Decision::Challenge(found, segment) => {
             let changes = answer(&mut frame, &found, segment);
             let (outcome, sent) =

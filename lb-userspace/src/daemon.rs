@@ -17,7 +17,8 @@ use crate::access::{AccessLog, Record};
 use crate::admin::{self, Admin, Names};
 use crate::config::{self, Config, OnUnhealthy, Secret, ShutdownFlows};
 use crate::connections::Connections;
-use crate::dataplane::{Dataplane, EndCause, Event, FlowInfo};
+use crate::dataplane::{Dataplane, Doorway, EndCause, Event, FlowInfo};
+use crate::door::Door;
 use crate::drain::{self, Drain, Drainer};
 use crate::ender::Ender;
 use crate::events::Events;
@@ -48,6 +49,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let (dataplane, ended) = Dataplane::open(config.fastpath.clone())
         .await
         .context("the data plane")?;
+    dataplane.set_doors(&doorways(&sockets)?);
     let (drainer, drain) = drain::channel();
     let shared = Arc::new(share(&config, &dataplane, drain)?);
     let registry = Arc::new(registry(&config, &routes));
@@ -97,6 +99,21 @@ fn bind_all(config: &Config) -> anyhow::Result<Vec<Bound>> {
         all.push((listener.clone(), sockets));
     }
     Ok(all)
+}
+
+/// The listeners as the kernel's doors know them.
+fn doorways(bound: &[Bound]) -> std::io::Result<Vec<Doorway>> {
+    let doorway = |(listener, sockets): &Bound| {
+        let addresses = sockets.iter().map(TcpListener::local_addr);
+        Ok(Doorway {
+            listener: id::flow_label(id::name_id(&listener.name)),
+            addresses: addresses.collect::<Result<_, _>>()?,
+            admission: listener.admission.clone(),
+            // What comes by TLS never becomes a flow.
+            ecn: listener.protocol == config::Protocol::Https,
+        })
+    };
+    bound.iter().map(doorway).collect()
 }
 
 fn routes(config: &Config, events: &Events) -> anyhow::Result<Groups> {
@@ -176,6 +193,11 @@ fn open_listeners(
             config::Protocol::Https => Some(serve_tls(&listener, &shared.drain)?),
         };
         let id = id::name_id(&listener.name);
+        let admission = listener.admission.clone();
+        let door = match shared.dataplane.off_reason() {
+            Some(_) => Door::first(admission),
+            None => Door::second(admission),
+        };
         shared
             .dataplane
             .set_idle_timeout(id::flow_label(id), listener.websocket_idle_timeout);
@@ -184,6 +206,7 @@ fn open_listeners(
             id,
             rules,
             tls,
+            door,
             shared: shared.clone(),
         });
         for socket in sockets {

@@ -1,8 +1,8 @@
 //! Limpet: a sticky load balancer for WebSockets.
 //!
 //! From top to bottom: `cli` (the command), `config` (a checked configuration),
-//! `daemon` (the parts put together), `listen`, `tls`, `proxy`, `balance` and `target`,
-//! `dataplane`; beside them `admin`, `metrics`, `events`, `drain`, `ender` and
+//! `daemon` (the parts put together), `listen`, `door`, `tls`, `proxy`, `balance` and
+//! `target`, `dataplane`; beside them `admin`, `metrics`, `events`, `drain`, `ender` and
 //! `retire`.
 
 mod access;
@@ -13,6 +13,7 @@ mod config;
 mod connections;
 mod daemon;
 mod dataplane;
+mod door;
 mod drain;
 mod ender;
 mod events;

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use http::StatusCode;
+use lb_common::door::Rejection;
 use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry, TextEncoder,
@@ -128,7 +129,7 @@ impl Metrics {
             )?,
             rejected: new.counters(
                 "rejected_total",
-                "Requests that no target has seen, because they were at fault",
+                "Requests, connections and SYNs turned away, because they were at fault",
                 &["listener", "reason"],
             )?,
             access_log_dropped: new.counter(
@@ -190,6 +191,12 @@ impl Metrics {
 
     pub(crate) fn health_checked(&self, result: &str) {
         self.health_checks.with_label_values(&[result]).inc();
+    }
+
+    /// SYNs that the kernel has turned away at a listener's door.
+    pub(crate) fn turned_away(&self, listener: &str, why: Rejection, count: u64) {
+        let counter = self.rejected.with_label_values(&[listener, why.name()]);
+        counter.inc_by(count);
     }
 
     /// What a new tunnel counts with.

@@ -89,6 +89,11 @@ impl Admin {
                 .with_label_values(&[direction, outcome]);
             counter.inc_by(packets.saturating_sub(counter.get()));
         }
+        for turned in self.dataplane.turned_away() {
+            let listener = self.names.listener(turned.listener);
+            self.metrics
+                .turned_away(&listener, turned.why, turned.count);
+        }
     }
 }
 

@@ -1,6 +1,9 @@
 //! Every default of the configuration, each with the reason for its value.
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
+
+use ipnet::Ipv4Net;
 
 /// Where a Linux service keeps what must survive a restart.
 pub(super) const STATE_DIR: &str = "/var/lib/limpet";
@@ -40,6 +43,10 @@ pub(super) const WEBSOCKET_IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
 
 /// A fixed response is a sentence unless it says otherwise.
 pub(super) const CONTENT_TYPE: &str = "text/plain";
+/// Everyone, of both families: who else comes is a matter of the network.
+pub(super) const ALLOW: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 0);
+/// No limit: a company behind one address is many users.
+pub(super) const SYN_RATE: u32 = 0;
 
 /// The name that the documentation and the demo use.
 pub(super) const COOKIE: &str = "LIMPET";

@@ -10,7 +10,8 @@ use super::action::Action;
 use super::limits::positive;
 use super::reader::Section;
 use super::rule::Rule;
-use super::{TargetGroup, action, certificates, checked_name, defaults, rule};
+use super::{TargetGroup, action, certificates, checked_name, defaults, door, rule};
+use crate::door::Admission;
 use crate::tls::Pair;
 
 /// `[[listener]]`.
@@ -35,6 +36,8 @@ pub(crate) struct Listener {
     pub(crate) proxies: Vec<IpNet>,
     /// The largest TCP segment announced to clients; `None`: what the route allows.
     pub(crate) mss: Option<u16>,
+    /// Who may connect.
+    pub(crate) admission: Admission,
 }
 
 impl Listener {
@@ -97,6 +100,7 @@ pub(super) struct Seen<'a> {
     groups: &'a [TargetGroup],
     names: HashSet<String>,
     binds: HashSet<SocketAddr>,
+    networks: usize,
 }
 
 impl<'a> Seen<'a> {
@@ -105,6 +109,7 @@ impl<'a> Seen<'a> {
             groups,
             names: HashSet::new(),
             binds: HashSet::new(),
+            networks: 0,
         }
     }
 }
@@ -125,6 +130,7 @@ pub(super) fn read(mut section: Section, seen: &mut Seen<'_>) -> Option<Listener
     let x_forwarded_for = section.choice("x_forwarded_for", &FORWARDED_FOR, ForwardedFor::Append);
     let proxies = read_proxies(&mut section);
     let mss = read_mss(&mut section);
+    let admission = door::read(&mut section, &mut seen.networks);
     section.finish();
     Some(Listener {
         name: name?,
@@ -138,6 +144,7 @@ pub(super) fn read(mut section: Section, seen: &mut Seen<'_>) -> Option<Listener
         x_forwarded_for,
         proxies,
         mss,
+        admission,
     })
 }
 

@@ -7,6 +7,7 @@ mod action;
 mod admin;
 mod certificates;
 mod defaults;
+mod door;
 mod fastpath;
 mod health_check;
 mod limits;

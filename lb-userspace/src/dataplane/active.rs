@@ -11,10 +11,11 @@ use lb_common::word;
 
 use super::address;
 use super::attach::Attachments;
+use super::doors::{Doors, Turned};
 use super::ports::{Ports, Route};
 use super::reader::Reader;
 use super::table::{Entry, Table};
-use super::types::{EndCause, FlowHandle, InterfaceStatus, Owner, Path};
+use super::types::{Doorway, EndCause, FlowHandle, InterfaceStatus, Owner, Path};
 use super::vigil::FailedConnects;
 
 /// `websocket_idle_timeout` of listeners that are not configured any more.
@@ -26,6 +27,7 @@ pub(super) struct Active {
     ports: Mutex<Ports>,
     reader: Reader,
     orders: Mutex<Vec<Order>>,
+    doors: Mutex<Doors>,
     idle: Mutex<HashMap<u32, Duration>>,
     failed_connects: Mutex<HashMap<SocketAddr, FailedConnects>>,
     attachments: Mutex<Attachments>,
@@ -55,6 +57,7 @@ impl Active {
         table: Table,
         ports: Ports,
         reader: Reader,
+        doors: Doors,
         attachments: Attachments,
     ) -> Self {
         let capacity = table.capacity();
@@ -63,6 +66,7 @@ impl Active {
             ports: Mutex::new(ports),
             reader,
             orders: Mutex::default(),
+            doors: Mutex::new(doors),
             idle: Mutex::default(),
             failed_connects: Mutex::default(),
             attachments: Mutex::new(attachments),
@@ -193,6 +197,22 @@ impl Active {
 
     pub(super) fn counters(&self) -> Vec<(&'static str, &'static str, u64)> {
         locked(&self.table).counters()
+    }
+
+    pub(super) fn set_doors(&self, doorways: &[Doorway]) {
+        let mut doors = locked(&self.doors);
+        let Err(error) = doors.set(doorways) else {
+            return;
+        };
+        tracing::error!("the kernel does not enforce the listeners' rules: {error:#}");
+        // Rather no rules than some of old and some of new ones.
+        if let Err(error) = doors.clear() {
+            tracing::error!("its old ones stay: {error:#}");
+        }
+    }
+
+    pub(super) fn turned_away(&self) -> Vec<Turned> {
+        locked(&self.doors).turned()
     }
 
     pub(super) fn reader(&self) -> &Reader {

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket};
 
+use lb_common::door::Place;
 use lb_common::flow::{Address, Family, FlowKey, Tuple};
 
 /// The tuple of a leg between the balancer's `local` and the far end's `peer`.
@@ -18,6 +19,15 @@ pub(super) fn tuple(local: SocketAddr, peer: SocketAddr) -> Tuple {
 /// The key of a leg.
 pub(super) fn key(local: SocketAddr, peer: SocketAddr) -> FlowKey {
     FlowKey::new(tuple(local, peer), family(peer))
+}
+
+/// Where a listener is bound.
+pub(super) fn place(bound: SocketAddr) -> Place {
+    let address = match bound.ip().is_unspecified() {
+        true => Place::ANYWHERE,
+        false => octets(bound.ip()),
+    };
+    Place::new(address, bound.port().to_be(), family(bound))
 }
 
 /// The key of the target leg of a flow whose client leg has the key `client`;
@@ -65,7 +75,8 @@ fn family(address: SocketAddr) -> Family {
     }
 }
 
-fn octets(ip: IpAddr) -> Address {
+/// As the program's maps keep it.
+pub(crate) fn octets(ip: IpAddr) -> Address {
     Address::from_octets(match ip {
         IpAddr::V4(ip) => ip.to_ipv6_mapped().octets(),
         IpAddr::V6(ip) => ip.octets(),

@@ -12,6 +12,7 @@ mod batch;
 mod candidate;
 mod census;
 mod closing;
+mod doors;
 mod judge;
 #[cfg(feature = "kernel-log")]
 mod kernel_log;
@@ -40,11 +41,12 @@ use tokio::sync::mpsc;
 
 use active::Active;
 pub(crate) use candidate::{Candidate, limits};
+pub(crate) use doors::Turned;
 pub(crate) use lb_common::syn::Limits;
 pub(crate) use reader::Place;
 pub(crate) use types::{
-    EndCause, Event, FlowHandle, FlowInfo, Handoff, InterfaceStatus, Loss, Mode, Owner, Path,
-    Refusal, Request, Settings,
+    Doorway, EndCause, Event, FlowHandle, FlowInfo, Handoff, InterfaceStatus, Loss, Mode, Owner,
+    Path, Refusal, Request, Settings,
 };
 
 /// Ended flows the daemon may be behind with before the thread that ends them waits.
@@ -83,6 +85,11 @@ impl Dataplane {
         };
         if let Fastpath::Off(reason) = &fastpath {
             tracing::warn!(reason, "no fast path: every connection is relayed");
+            if let Err(error) = doors::abandon(&settings.pin_dir) {
+                tracing::warn!(
+                    "rules of listeners that an earlier daemon left in the kernel stay: {error:#}"
+                );
+            }
         }
         let next = AtomicU32::new(random_start());
         Ok((
@@ -205,6 +212,22 @@ impl Dataplane {
     pub(crate) fn set_idle_timeout(&self, listener: u32, timeout: Duration) {
         if let Fastpath::On(active) = &self.shared.fastpath {
             active.set_idle_timeout(listener, timeout);
+        }
+    }
+
+    /// From now on the kernel asks these things of SYNs to listeners, and nothing
+    /// else. Without a fast path, or where it fails, the daemon's own doors remain.
+    pub(crate) fn set_doors(&self, doorways: &[Doorway]) {
+        if let Fastpath::On(active) = &self.shared.fastpath {
+            active.set_doors(doorways);
+        }
+    }
+
+    /// SYNs that the kernel has turned away since the last call.
+    pub(crate) fn turned_away(&self) -> Vec<Turned> {
+        match &self.shared.fastpath {
+            Fastpath::On(active) => active.turned_away(),
+            Fastpath::Off(_) => Vec::new(),
         }
     }
 
@@ -344,7 +367,9 @@ fn prepare(
     let attachments = attach::Attachments::new(&mut ebpf, pins, settings)?;
     let table = table::Table::new(ebpf, attachments.pins())?;
     let ports = ports::Ports::new(settings.source_ports.clone(), random_start() as u16);
-    Ok((Active::new(table, ports, reader, attachments), hints))
+    let doors = doors::Doors::open(attachments.pins())?;
+    let active = Active::new(table, ports, reader, doors, attachments);
+    Ok((active, hints))
 }
 
 async fn bounded<T>(limit: Duration, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {

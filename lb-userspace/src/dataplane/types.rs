@@ -8,6 +8,8 @@ use std::time::Duration;
 use lb_common::flow::FlowKey;
 use lb_common::syn::Limits;
 
+use crate::door::Admission;
+
 /// How the fast path is asked to run (`[fastpath]` of the configuration).
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
@@ -21,6 +23,19 @@ pub(crate) struct Settings {
     pub(crate) source_ports: RangeInclusive<u16>,
     /// Directory on a bpffs that keeps maps and links across restarts.
     pub(crate) pin_dir: PathBuf,
+}
+
+/// A listener as the kernel's door knows it.
+#[derive(Debug, Clone)]
+pub(crate) struct Doorway {
+    /// Hash of its name, as in [`Owner`].
+    pub(crate) listener: u32,
+    /// Where it is bound.
+    pub(crate) addresses: Vec<SocketAddr>,
+    /// Who may come in.
+    pub(crate) admission: Admission,
+    /// Whether its connections may have ECN: those that will never be flows.
+    pub(crate) ecn: bool,
 }
 
 /// `fastpath.mode`.

@@ -58,6 +58,7 @@ use crate::access::AccessLog;
 use crate::config::{Limits, Listener};
 use crate::connections::Connections;
 use crate::dataplane::Dataplane;
+use crate::door::Door;
 use crate::drain::Drain;
 use crate::metrics::Metrics;
 use crate::tls;
@@ -83,5 +84,7 @@ pub(crate) struct Proxy {
     pub(crate) rules: Rules,
     /// `None`: clients speak HTTP in the clear.
     pub(crate) tls: Option<tls::Server>,
+    /// Who may connect.
+    pub(crate) door: Door,
     pub(crate) shared: Arc<Shared>,
 }

@@ -18,6 +18,7 @@ use crate::config::{
 };
 use crate::connections::Connections;
 use crate::dataplane::{Dataplane, Mode, Settings};
+use crate::door::{Admission, Door};
 use crate::drain::{self, Drainer};
 use crate::events::Events;
 use crate::listen;
@@ -75,6 +76,7 @@ impl Lab {
             )
             .expect("rules"),
             tls: Some(tls::Server::new(Arc::new(certificates)).expect("a server")),
+            door: Door::first(Admission::default()),
             shared: Arc::new(shared),
             listener,
         };
@@ -176,6 +178,7 @@ fn listener(idle_timeout: Duration) -> Listener {
         x_forwarded_for: ForwardedFor::Append,
         proxies: Vec::new(),
         mss: None,
+        admission: Admission::default(),
     }
 }
 

@@ -10,6 +10,7 @@ use lb_common::event::Event;
 use lb_common::flow::{Flow, FlowKey};
 
 use super::super::attach::{self, PinDir};
+use super::super::doors::Doors;
 use super::super::table::{Entry, Table};
 use super::routes::Routes;
 use super::sample::SOURCE_PORTS;
@@ -19,6 +20,7 @@ pub(super) struct Kernel {
     pub(super) ebpf: Ebpf,
     events: RingBuf<MapData>,
     pub(super) table: Table,
+    pub(super) doors: Doors,
     pub(super) routes: Routes,
     pins: Option<PinDir>,
     base: PathBuf,
@@ -61,10 +63,12 @@ impl Kernel {
         }
         // The daemon's table takes an object for itself; the maps are the same.
         let table = Table::new(load().0, &pins).expect("the maps");
+        let doors = Doors::open(&pins).expect("the doors' maps");
         Self {
             ebpf,
             events,
             table,
+            doors,
             routes,
             pins: Some(pins),
             base,
@@ -81,10 +85,21 @@ impl Kernel {
 
     /// Writes an index entry alone.
     pub(super) fn index(&mut self, target: &FlowKey, client: &FlowKey) {
-        let pins = self.pins.as_ref().expect("pins until the end");
-        let map = MapData::from_pin(pins.pin("TARGETS")).expect("the pinned map");
+        let map = self.pinned("TARGETS");
         let mut map: HashMap<_, FlowKey, FlowKey> = Map::HashMap(map).try_into().expect("a hash");
         map.insert(target, client, 0).expect("inserting");
+    }
+
+    /// The doors as another daemon finds them.
+    pub(super) fn doors_again(&self) -> Doors {
+        let pins = self.pins.as_ref().expect("pins until the end");
+        Doors::open(pins).expect("the doors' maps")
+    }
+
+    /// A map of the program, opened again.
+    pub(super) fn pinned(&self, name: &str) -> MapData {
+        let pins = self.pins.as_ref().expect("pins until the end");
+        MapData::from_pin(pins.pin(name)).expect("the pinned map")
     }
 
     /// The entry as packets have left it.

@@ -94,8 +94,9 @@ fn with_bad_options_move_no_record() {
                 ..sample.segment(Side::Client)
             };
             for hook in HOOKS {
-                run(kernel, &sample, hook, Side::Client, &segment.frame());
                 let entry = sample.committed(kernel.routes);
+                kernel.put(&entry);
+                kernel.packet(hook, &segment.frame());
                 assert_eq!(kernel.flow(&entry), entry.flow, "{hook:?}");
             }
         }
@@ -129,11 +130,22 @@ fn run(kernel: &mut Kernel, sample: &Sample, hook: Hook, side: Side, frame: &[u8
 }
 
 pub(super) fn dropped(run: &Run, hook: Hook, side: Side, outcome: &'static str, name: &str) {
-    let name = format!("{name}, {hook:?}, from {side:?}");
+    let name = format!("{name}, from {side:?}");
+    dropped_of(run, hook, direction(side), outcome, &name);
+}
+
+pub(super) fn dropped_of(
+    run: &Run,
+    hook: Hook,
+    direction: &'static str,
+    outcome: &'static str,
+    name: &str,
+) {
+    let name = format!("{name}, {hook:?}");
     let drop = match hook {
         Hook::Tc => verdict::TC_SHOT,
         Hook::Xdp => verdict::XDP_DROP,
     };
     assert_eq!(run.verdict, drop, "{name}");
-    assert_eq!(run.counted, [(direction(side), outcome)], "{name}");
+    assert_eq!(run.counted, [(direction, outcome)], "{name}");
 }
