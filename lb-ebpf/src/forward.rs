@@ -63,7 +63,9 @@ fn record(flow: &mut Flow, found: &Found<'_>, segment: &Segment, ifindex: u32) {
         // SAFETY: a helper without arguments.
         flow.last_seen = unsafe { bpf_ktime_get_coarse_ns() };
     }
-    if segment.has(flags::FIN) {
+    // Its receiver ignores one that lies before what it has acknowledged.
+    let acknowledged = reset_expected(flow, found.side);
+    if segment.has(flags::FIN) && !after(acknowledged, segment.end()) {
         let fin = word::of(found.side, word::FIN);
         mark(found, fin, fin | waits(flow, found.side, segment));
     }

@@ -132,6 +132,21 @@ impl<'lab> Admin<'lab> {
             .collect())
     }
 
+    /// Packets of this direction and outcome that the kernel program has seen.
+    pub async fn packets(&self, direction: &str, outcome: &str) -> Result<u64> {
+        let text = self.ok("/metrics").await?;
+        let (direction, outcome) = (
+            format!("direction=\"{direction}\""),
+            format!("outcome=\"{outcome}\""),
+        );
+        let count: f64 = text
+            .lines()
+            .filter(|line| line.contains(&direction) && line.contains(&outcome))
+            .filter_map(|line| sample(line, "limpet_fastpath_packets_total"))
+            .sum();
+        Ok(count as u64)
+    }
+
     /// The sum of a metric over its labels; zero when it has no sample (yet).
     pub async fn metric(&self, name: &str) -> Result<f64> {
         self.metric_with(name, "").await

@@ -24,6 +24,8 @@ const ENDED: Duration = Duration::from_secs(20);
 pub struct Config {
     /// `fastpath.mode`.
     pub mode: &'static str,
+    /// `fastpath.interfaces`.
+    pub interfaces: Vec<String>,
     /// The targets of its one group.
     pub targets: Vec<SocketAddr>,
     /// `listener.websocket_idle_timeout`.
@@ -71,6 +73,7 @@ impl Config {
     pub fn new(lab: &Lab, mode: &'static str) -> Self {
         Self {
             mode,
+            interfaces: lab.interfaces(),
             targets: (1..=lab.targets.len())
                 .map(|number| lab.target(number))
                 .collect(),
@@ -138,7 +141,7 @@ mode = "lb_cookie"
             tables = self.more.tables,
             state = directory.join("state").display(),
             mode = self.mode,
-            interfaces = lab.interfaces(),
+            interfaces = self.interfaces,
             max_flows = self.max_flows,
             pins = lab.run().pin_dir().display(),
             front = lab.front(),

@@ -26,7 +26,7 @@ pub const TARGETS: usize = 3;
 /// Where the scripted targets listen.
 pub const TARGET_PORT: u16 = 8080;
 /// The interface of every end but the balancer's.
-const END: &str = "eth0";
+pub(crate) const END: &str = "eth0";
 
 /// The same in every namespace, whatever the host has set.
 const SYSCTLS: [(&str, &str); 7] = [
@@ -138,7 +138,8 @@ impl Lab {
             .map(drop)
     }
 
-    fn end(&self, number: usize) -> &Namespace {
+    /// End `number`: 0 is the client, others are targets.
+    pub fn end(&self, number: usize) -> &Namespace {
         number
             .checked_sub(1)
             .map_or(&self.client, |target| &self.targets[target])
@@ -212,6 +213,19 @@ impl Lab {
         Ok(())
     }
 
+    /// Gives the wire to end `number` another MTU, at both of its ends.
+    pub fn mtu(&self, number: usize, mtu: u32) -> Result<()> {
+        let mtu = mtu.to_string();
+        let set = |name: &str| {
+            let mut command = Command::new("ip");
+            command.args(["link", "set", name, "mtu", &mtu]);
+            command
+        };
+        self.balancer.output(&mut set(&interface(number)))?;
+        self.end(number).output(&mut set(END))?;
+        Ok(())
+    }
+
     /// From now on the ends lose this share of the packets that reach them.
     pub fn drop_percent(&self, percent: f64) -> Result<()> {
         self.drop_percent_of("", percent)
@@ -239,7 +253,7 @@ impl Drop for Lab {
 }
 
 /// The balancer's interface toward end `number`.
-fn interface(number: usize) -> String {
+pub(crate) fn interface(number: usize) -> String {
     if number == 0 {
         "client".to_owned()
     } else {
@@ -247,7 +261,7 @@ fn interface(number: usize) -> String {
     }
 }
 
-fn addresses(network: usize, host: u16) -> (Ipv4Addr, Ipv6Addr) {
+pub(crate) fn addresses(network: usize, host: u16) -> (Ipv4Addr, Ipv6Addr) {
     let network = u16::try_from(network).expect("a handful of networks");
     let bits = [0x0a47_0000, u32::from(network) << 8, u32::from(host)];
     (
@@ -256,7 +270,7 @@ fn addresses(network: usize, host: u16) -> (Ipv4Addr, Ipv6Addr) {
     )
 }
 
-fn settings(namespace: &Namespace) -> Result<()> {
+pub(crate) fn settings(namespace: &Namespace) -> Result<()> {
     SYSCTLS
         .iter()
         .try_for_each(|(name, value)| namespace.sysctl(name, value))

@@ -15,6 +15,8 @@ use crate::until::{until, when};
 
 /// A handoff takes milliseconds; a loaded machine takes its time.
 const HANDED_OFF: Duration = Duration::from_secs(10);
+/// A stream goes on after a few retransmissions, whatever has become of its path.
+const GOES_ON: Duration = Duration::from_secs(40);
 /// The daemon learns of an end by an event, or by the next scan.
 const ENDED: Duration = Duration::from_secs(15);
 /// Some checks of a busy machine.
@@ -83,6 +85,31 @@ impl<'lab> Scene<'lab> {
             "auto" => connection.in_kernel(),
             mode => connection.path == mode && connection.reason.is_none(),
         }
+    }
+
+    /// Waits until every checked stream has received more than this in each direction
+    /// since `before` (an earlier [`Streams::progress`]).
+    ///
+    /// [`Streams::progress`]: crate::raw::Streams::progress
+    pub async fn streams_go_on(&self, before: &[u64], bytes: u64) -> Result<()> {
+        let streams = &self.targets.notes.streams;
+        until("the streams go on", GOES_ON, async || {
+            streams.check()?;
+            let least = streams.least_since(before);
+            when(least > bytes, || format!("{least} bytes of {bytes}"))
+        })
+        .await
+    }
+
+    /// Ends the checked streams and waits until all that was sent has arrived.
+    pub async fn streams_end(&self) -> Result<()> {
+        let streams = &self.targets.notes.streams;
+        streams.stop();
+        until("the streams end", GOES_ON, async || {
+            when(streams.all_ended(), || format!("{:?}", streams.progress()))
+        })
+        .await?;
+        streams.check_complete().map(drop)
     }
 
     /// Waits until the balancer's namespace has no socket of any connection.

@@ -133,7 +133,13 @@ impl Targets {
         }
     }
 
-    fn listen(&mut self, namespace: &Namespace, address: SocketAddr, number: usize) -> Result<()> {
+    /// One more, anywhere.
+    pub fn listen(
+        &mut self,
+        namespace: &Namespace,
+        address: SocketAddr,
+        number: usize,
+    ) -> Result<()> {
         let listener = namespace.listen(address)?;
         let (name, notes) = (format!("target-{number}").into(), Arc::clone(&self.notes));
         let name: Arc<str> = name;

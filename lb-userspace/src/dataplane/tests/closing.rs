@@ -21,6 +21,8 @@ fn resets_and_fins() {
                 let at = |by: u32| next.seq.wrapping_add(by);
                 let table = [
                     ("a FIN", FIN | ACK, at(0), word::FIN),
+                    ("a FIN before the end", FIN | ACK, at(u32::MAX - 5000), 0),
+                    ("a FIN one before the end", FIN | ACK, at(u32::MAX - 1), 0),
                     ("a FIN without ACK", FIN, at(0), 0),
                     ("a FIN beyond the window", FIN | ACK, at(1 << 24), 0),
                     ("a reset where it must be", RST, at(0), word::RST),

@@ -15,6 +15,7 @@ mod forwarding;
 #[path = "../../../../lb-common/tests/rewrite/frame.rs"]
 mod frame;
 mod guarding;
+mod hostile;
 mod judging;
 mod kernel;
 mod lookup;
