@@ -60,7 +60,7 @@ impl Passage {
         let lab = self.lab()?;
         lab.balancer
             .feed(Command::new("nft").args(["-f", "-"]), RESETS)?;
-        let scene = Scene::set(&lab, &Config::new(&lab, self.mode)).await?;
+        let mut scene = Scene::set(&lab, &Config::new(&lab, self.mode)).await?;
         let streams = &scene.targets.notes.streams;
         self.open(streams, &scene.client).await?;
         scene.settled_within(CONNECTIONS, self.takes).await?;
@@ -71,6 +71,7 @@ impl Passage {
         let resets = own_resets(&scene).await?;
         ensure!(resets == 0, "{resets} resets of the balancer's own");
         scene.all_gone().await?;
+        scene.daemon.hide_log();
         outcome(&lab, relayed)
     }
 

@@ -7,6 +7,7 @@ mod generator;
 mod numbers;
 mod poller;
 mod server;
+mod soak;
 
 use std::net::SocketAddr;
 
@@ -17,6 +18,8 @@ use clap::Subcommand;
 pub(crate) enum Benchmark {
     /// Echo: plain forwarding, Limpet in every mode, HAProxy, nginx.
     Echo(echo::Options),
+    /// A gigabyte of checked streams across the handoff over each of several bad paths.
+    Soak(soak::Options),
     /// The load generator, started by `echo` in the client's namespace.
     #[command(hide = true)]
     Generator(generator::Options),
@@ -33,6 +36,7 @@ pub(crate) enum Benchmark {
 pub(crate) fn run(benchmark: &Benchmark) -> Result<()> {
     match benchmark {
         Benchmark::Echo(options) => echo::run(options),
+        Benchmark::Soak(options) => soak::run(options),
         Benchmark::Generator(options) => generator::run(options),
         Benchmark::Server { listen } => server::run(*listen),
     }
