@@ -10,6 +10,8 @@ use crate::options::{MAX, Options, Step};
 /// Implemented over packet memory in the kernel and over a slice on the host, so
 /// one parser and one rewrite serve both.
 pub trait Packet {
+    /// Bytes of the whole frame, also of those that cannot be reached.
+    fn length(&self) -> usize;
     /// `N` bytes at `offset`, or `None` beyond what can be reached.
     fn load<const N: usize>(&self, offset: usize) -> Option<[u8; N]>;
     /// Overwrites `N` bytes at `offset`; `None` (nothing written) beyond the end.
@@ -50,6 +52,9 @@ pub mod flags {
     /// The sender slows down; in a SYN, an offer of ECN.
     pub const CWR: u8 = 0x80;
 }
+
+/// No frame is as long (GSO_MAX_SIZE of Linux is half of it).
+const GIANT: usize = 1 << 20;
 
 const ETHERTYPE_V4: u16 = 0x0800;
 const ETHERTYPE_V6: u16 = 0x86dd;
@@ -217,7 +222,11 @@ fn parse_v4<P: Packet>(packet: &P, into: &mut Segment) -> Option<Shape> {
         return odd(packet, TCP_V4, Oddity::Fragment, into);
     }
     ports(packet, TCP_V4, into)?;
-    Some(segment(packet, TCP_V4, total.wrapping_sub(20), into))
+    let length = match total {
+        0 => giant(packet, TCP_V4),
+        total => total.wrapping_sub(20),
+    };
+    Some(segment(packet, TCP_V4, length, into))
 }
 
 /// RFC 8200.
@@ -232,6 +241,10 @@ fn parse_v6<P: Packet>(packet: &P, into: &mut Segment) -> Option<Shape> {
     into.key.tuple.local = address_v6(packet, ETHERNET + 24)?;
     if next == PROTOCOL_TCP {
         ports(packet, TCP_V6, into)?;
+        let length = match length {
+            0 => giant(packet, TCP_V6),
+            length => length,
+        };
         return Some(segment(packet, TCP_V6, length, into));
     }
     if next == PROTOCOL_ICMP_V6 {
@@ -239,6 +252,17 @@ fn parse_v6<P: Packet>(packet: &P, into: &mut Segment) -> Option<Shape> {
     }
     let (at, oddity) = behind_extensions(packet, next)?;
     odd(packet, at, oddity, into)
+}
+
+/// What stands behind the IP header of a packet too long for its length field, which
+/// is zero then: one that is yet to be cut into segments (Linux's BIG TCP). Zero if it
+/// is not that long: the header lies.
+#[inline(always)]
+fn giant<P: Packet>(packet: &P, tcp: usize) -> usize {
+    match packet.length() {
+        whole if whole > ETHERNET + 0xffff && whole < GIANT => whole - tcp,
+        _ => 0,
+    }
 }
 
 /// Offset of a TCP header behind extension headers (RFC 8200 section 4), the
@@ -314,7 +338,7 @@ fn segment<P: Packet>(packet: &P, tcp: usize, length: usize, into: &mut Segment)
         return malformed;
     };
     let header = ((offset >> 4) as usize) * 4;
-    if header < TCP || length < header || length > 0xffff {
+    if header < TCP || length < header || length > GIANT {
         return malformed;
     }
     into.offset = offset;
@@ -347,6 +371,10 @@ pub(crate) fn address_v6<P: Packet>(packet: &P, offset: usize) -> Option<Address
 pub struct Frame<'a>(pub &'a mut [u8]);
 
 impl Packet for Frame<'_> {
+    fn length(&self) -> usize {
+        self.0.len()
+    }
+
     fn load<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
         self.0.get(offset..offset.checked_add(N)?)?.try_into().ok()
     }

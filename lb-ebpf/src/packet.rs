@@ -15,6 +15,8 @@ use crate::maps;
 /// What differs between the hooks: bounds, and copying ranges of variable size,
 /// which helpers do without the verifier following each length.
 pub trait Hook {
+    /// Bytes of the whole packet.
+    fn length(&self) -> usize;
     /// First byte of the linear part, and the one behind its last.
     fn bounds(&self) -> (usize, usize);
     /// Copies `size` bytes (1 to 64) at `offset` out; zero means done.
@@ -24,6 +26,12 @@ pub trait Hook {
 }
 
 impl Hook for XdpContext {
+    #[inline(always)]
+    fn length(&self) -> usize {
+        // More than this is in no frame that XDP is given.
+        self.data_end() - self.data()
+    }
+
     #[inline(always)]
     fn bounds(&self) -> (usize, usize) {
         (self.data(), self.data_end())
@@ -43,6 +51,11 @@ impl Hook for XdpContext {
 }
 
 impl Hook for TcContext {
+    #[inline(always)]
+    fn length(&self) -> usize {
+        self.len() as usize
+    }
+
     #[inline(always)]
     fn bounds(&self) -> (usize, usize) {
         (self.data(), self.data_end())
@@ -94,6 +107,11 @@ impl<'a, H: Hook> Frame<'a, H> {
 }
 
 impl<H: Hook> Packet for Frame<'_, H> {
+    #[inline(always)]
+    fn length(&self) -> usize {
+        self.hook.length()
+    }
+
     #[inline(always)]
     fn load<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
         // SAFETY: `at` has checked that N bytes lie within the packet; bytes need

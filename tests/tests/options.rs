@@ -178,6 +178,75 @@ async fn links_of_different_sizes() -> Result<()> {
     .await
 }
 
+/// Packets that are yet to be cut into segments and longer than the length field of
+/// IPv4 can say (BIG TCP).
+#[tokio::test(flavor = "multi_thread")]
+async fn giant_packets() -> Result<()> {
+    let lab = Lab::new()?;
+    for end in [&lab.client, &lab.targets[0]] {
+        end.output(Command::new("/usr/bin/python3").args(["-c", GIANTS]))?;
+        end.feed(Command::new("nft").args(["-f", "-"]), COUNT_GIANTS)?;
+    }
+    let config = Config {
+        targets: vec![lab.target(1)],
+        ..Config::new(&lab, "tc")
+    };
+    let scene = Scene::set(&lab, &config).await?;
+    let streams = &scene.targets.notes.streams;
+    streams.bulk(8_000_000);
+    streams.open(&scene.client, 0).await?;
+    scene.settled(1).await?;
+    let before = [giants(&lab.client)?, giants(&lab.targets[0])?];
+    streams.go_on();
+    until("every stream ends", TAKES, async || {
+        streams.check()?;
+        when(streams.all_ended(), || format!("{:?}", streams.progress()))
+    })
+    .await?;
+    streams.check_complete()?;
+    let after = [giants(&lab.client)?, giants(&lab.targets[0])?];
+    let came = before
+        .iter()
+        .zip(&after)
+        .all(|(before, after)| before < after);
+    ensure!(came, "no giants: {before:?} {after:?}");
+    // TCP would mend their loss, slowly.
+    let admin = &scene.daemon.admin;
+    let dropped = admin
+        .metric_with("limpet_fastpath_packets_total", "outcome=\"malformed\"")
+        .await?;
+    ensure!(dropped == 0.0, "{dropped} were dropped");
+    scene.all_gone().await
+}
+
+/// Lets an end make them; iproute2 has a word for it only from version 6.3 on.
+const GIANTS: &str = "
+import socket, struct
+IFLA_GSO_IPV4_MAX_SIZE, RTM_NEWLINK, REQUEST_AND_ACK = 63, 16, 5
+link = struct.pack('=BxHiII', 0, 0, socket.if_nametoindex('eth0'), 0, 0)
+link += struct.pack('=HHI', 8, IFLA_GSO_IPV4_MAX_SIZE, 200000)
+netlink = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0)
+netlink.send(struct.pack('=IHHII', 16 + len(link), RTM_NEWLINK, REQUEST_AND_ACK, 1, 0) + link)
+error = struct.unpack_from('=i', netlink.recv(4096), 16)[0]
+assert error == 0, error
+";
+
+const COUNT_GIANTS: &str = "table netdev giants { counter sent {}; chain egress { \
+    type filter hook egress device eth0 priority 0; meta length > 65549 counter name sent; }; }\n";
+
+fn giants(end: &Namespace) -> Result<u64> {
+    let list = ["-j", "list", "counter", "netdev", "giants", "sent"];
+    let json = end.output(Command::new("nft").args(list))?;
+    let json: serde_json::Value = serde_json::from_str(&json)?;
+    json["nftables"]
+        .as_array()
+        .and_then(|all| {
+            all.iter()
+                .find_map(|one| one["counter"]["packets"].as_u64())
+        })
+        .with_context(|| format!("no counter in {json}"))
+}
+
 fn mtu(namespace: &Namespace, bytes: &str) -> Result<()> {
     let tool = &mut Command::new("ip");
     namespace

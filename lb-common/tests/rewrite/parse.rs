@@ -2,11 +2,12 @@
 
 use lb_common::flow::{Family, Flow, Side, Tuple};
 use lb_common::options::Options;
-use lb_common::packet::{Frame, Segment, Shape, TCP, parse};
+use lb_common::packet::{Frame, Oddity, Segment, Shape, TCP, parse};
 use lb_common::rewrite::{challenge, timestamp};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+use crate::frame::Plain;
 use crate::random::flow_and_segment;
 use crate::reference::forward;
 
@@ -45,6 +46,40 @@ proptest! {
         prop_assert_eq!(fields, (sent.seq, sent.ack, sent.flags, sent.window, sent.ttl));
         let syn_and_fin = (sent.flags & 2 != 0) as u32 + (sent.flags & 1 != 0) as u32;
         prop_assert_eq!(segment.length(), segment.payload + syn_and_fin);
+    }
+}
+
+/// A packet that is yet to be cut into segments may be longer than its length field
+/// can say; it says zero then, and lies if the packet is not that long.
+#[test]
+fn longer_than_the_length_field() {
+    for [from, to] in [["10.0.0.1:1", "10.0.0.2:2"], ["[fd00::1]:1", "[fd00::2]:2"]] {
+        for (payload, expected) in [
+            (200_000, Shape::Segment),
+            (0x10000, Shape::Segment),
+            (1_000, Shape::Odd(Oddity::Malformed)),
+            (1 << 20, Shape::Odd(Oddity::Malformed)),
+        ] {
+            let plain = Plain {
+                from: from.parse().expect("an address"),
+                to: to.parse().expect("an address"),
+                ttl: 9,
+                seq: 1,
+                ack: 2,
+                flags: 0x10,
+                window: 3,
+                options: vec![1; 12],
+                payload: vec![0; payload],
+            };
+            let mut frame = plain.frame();
+            let at = if plain.from.is_ipv4() { 16 } else { 18 };
+            frame[at..at + 2].fill(0);
+            let mut segment = Segment::EMPTY;
+            assert_eq!(parse(&Frame(&mut frame), &mut segment), expected);
+            if expected == Shape::Segment {
+                assert_eq!(segment.payload as usize, payload);
+            }
+        }
     }
 }
 
