@@ -42,8 +42,13 @@ const USUAL: Kind = Kind {
     buffer: 6_291_456,
 };
 
-const KINDS: [Kind; 7] = [
+const KINDS: [Kind; 8] = [
     USUAL,
+    Kind {
+        name: "offers ECN, as Apple's",
+        ecn: "1",
+        ..USUAL
+    },
     Kind {
         name: "no timestamps, as Windows",
         timestamps: false,
