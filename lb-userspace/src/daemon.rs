@@ -188,9 +188,9 @@ fn open_listeners(
         let Some(rules) = Rules::new(&listener, groups, secrets) else {
             continue;
         };
-        let tls = match listener.protocol {
-            config::Protocol::Http => None,
-            config::Protocol::Https => Some(serve_tls(&listener, &shared.drain)?),
+        let tls = match listener.protocol.ends_tls() {
+            false => None,
+            true => Some(serve_tls(&listener, &shared.drain)?),
         };
         let id = id::name_id(&listener.name);
         let admission = listener.admission.clone();
@@ -225,7 +225,11 @@ fn serve_tls(listener: &config::Listener, drain: &Drain) -> Result<tls::Server, 
         certificates.clone(),
     );
     tokio::spawn(rotation.run(drain.clone()));
-    tls::Server::new(certificates)
+    let alpn: &[&str] = match listener.protocol.is_http() {
+        true => &["http/1.1"],
+        false => &[],
+    };
+    tls::Server::new(certificates, alpn)
 }
 
 /// Not ready any more, nothing new; then the deadline, or a second signal.
@@ -343,19 +347,21 @@ fn book_ended_flow(flow: &FlowInfo, cause: &str, known: &Names, metrics: &Metric
 /// What the flow table knows of a connection.
 fn flow_record(flow: &FlowInfo, cause: &'static str, known: &Names) -> Record {
     let listener = known.listener(flow.owner.listener);
+    let protocol = known.protocol(flow.owner.listener);
+    let switched = (protocol == "websocket").then_some(StatusCode::SWITCHING_PROTOCOLS.as_u16());
     Record {
         begun: SystemTime::now() - flow.age,
         target_group: Some(known.target_group(flow.owner.target_group).into_owned()),
         target: Some(flow.target),
-        status: Some(StatusCode::SWITCHING_PROTOCOLS.as_u16()),
-        origin: Some(Origin::Target.as_str()),
+        status: switched,
+        origin: switched.map(|_| Origin::Target.as_str()),
         verdict: noted_verdict(flow.note()),
         bytes_in: flow.bytes_in,
         bytes_out: flow.bytes_out,
         duration: flow.age,
         path: names::path(flow.path),
         cause,
-        ..Record::new("websocket", &listener, flow.client)
+        ..Record::new(protocol, &listener, flow.client)
     }
 }
 

@@ -25,6 +25,8 @@ pub struct Connection {
     pub target: String,
     /// Where it came from.
     pub client: String,
+    /// `websocket`, `tcp` or `tls`.
+    pub protocol: String,
     /// `xdp`, `tc` or `userspace`.
     pub path: String,
     /// Why it is not in the kernel.

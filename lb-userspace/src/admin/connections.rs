@@ -10,6 +10,7 @@ use super::query::{Cursor, Filter};
 use super::{Admin, Names};
 use crate::connections::Relayed;
 use crate::dataplane::{FlowInfo, Path, Place};
+use crate::id::{flow_label, name_id};
 use crate::names;
 
 /// A connection, whatever carries it.
@@ -20,6 +21,7 @@ struct Row {
     target_group: String,
     target: SocketAddr,
     client: SocketAddr,
+    protocol: &'static str,
     path: Path,
     reason: Option<&'static str>,
     closing: bool,
@@ -58,7 +60,13 @@ impl Admin {
         let more = relayed.len() > filter.limit;
         relayed.truncate(filter.limit);
         let last = relayed.last().map(|one| one.id).filter(|_| more);
-        (relayed.iter().map(|one| Row::relayed(one)).collect(), last)
+        (
+            relayed
+                .iter()
+                .map(|one| Row::relayed(one, &self.names))
+                .collect(),
+            last,
+        )
     }
 
     /// Fills a page with flows, each only once: one that was relayed when the page was
@@ -90,6 +98,7 @@ impl Row {
             target_group: known.target_group(flow.owner.target_group).into_owned(),
             target: flow.target,
             client: flow.client,
+            protocol: known.protocol(flow.owner.listener),
             path: flow.path,
             reason: None,
             closing: flow.closing,
@@ -100,13 +109,14 @@ impl Row {
         }
     }
 
-    fn relayed(one: &Relayed) -> Self {
+    fn relayed(one: &Relayed, known: &Names) -> Self {
         Self {
             id: one.id,
             listener: one.listener.clone(),
             target_group: one.target_group.clone(),
             target: one.target,
             client: one.client,
+            protocol: known.protocol(flow_label(name_id(&one.listener))),
             path: Path::Userspace,
             reason: Some(names::refusal(one.reason())),
             closing: one.closing(),
@@ -126,7 +136,7 @@ impl Row {
             "target_group": self.target_group,
             "target": self.target.to_string(),
             "client": self.client.to_string(),
-            "protocol": "websocket",
+            "protocol": self.protocol,
             "path": names::path(self.path),
             "reason": self.reason,
             "state": if self.closing { "closing" } else { "established" },

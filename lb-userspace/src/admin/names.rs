@@ -12,11 +12,16 @@ use crate::target::Group;
 #[derive(Debug)]
 pub(crate) struct Names {
     listeners: HashMap<u32, String>,
+    protocols: HashMap<u32, &'static str>,
     target_groups: HashMap<u32, String>,
 }
 
 impl Names {
     pub(crate) fn new(listeners: &[Listener], groups: &[Arc<Group>]) -> Self {
+        let protocols = listeners
+            .iter()
+            .map(|one| (flow_label(name_id(&one.name)), one.protocol.tunnel()));
+        let protocols = protocols.collect();
         let listeners = listeners
             .iter()
             .map(|one| (flow_label(name_id(&one.name)), one.name.clone()));
@@ -25,6 +30,7 @@ impl Names {
             .map(|one| (flow_label(one.id), one.name.clone()));
         Self {
             listeners: listeners.collect(),
+            protocols,
             target_groups: target_groups.collect(),
         }
     }
@@ -32,6 +38,11 @@ impl Names {
     /// The listener's name; its label if the configuration has lost it.
     pub(crate) fn listener(&self, label: u32) -> Cow<'_, str> {
         name(&self.listeners, label)
+    }
+
+    /// What a listener's tunnels carry; WebSockets if the configuration has lost it.
+    pub(crate) fn protocol(&self, label: u32) -> &'static str {
+        self.protocols.get(&label).copied().unwrap_or("websocket")
     }
 
     /// The target group's name; its label if the configuration has lost it.

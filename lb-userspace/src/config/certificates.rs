@@ -7,14 +7,15 @@ use crate::tls::{Files, Pair};
 
 pub(super) fn read(listener: &mut Section, protocol: Protocol) -> Vec<Pair> {
     let sections = listener.sections("certificates");
-    match (protocol, sections.is_empty()) {
-        (Protocol::Https, true) => {
-            listener.problem("certificates", "there must be at least one for https");
+    match (protocol.ends_tls(), sections.is_empty()) {
+        (true, true) => {
+            let message = format!("there must be at least one for {}", protocol.as_str());
+            listener.problem("certificates", message);
         }
-        (Protocol::Http, false) => {
-            listener.problem("certificates", "are for protocol = \"https\"");
+        (false, false) => {
+            listener.problem("certificates", "are for protocol = \"https\" or \"tls\"");
         }
-        (Protocol::Https, false) | (Protocol::Http, true) => {}
+        (true, false) | (false, true) => {}
     }
     sections.into_iter().filter_map(read_pair).collect()
 }

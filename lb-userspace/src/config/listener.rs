@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use super::action::Action;
 use super::limits::positive;
 use super::reader::Section;
-use super::rule::Rule;
+use super::rule::{Condition, Rule};
 use super::{TargetGroup, action, certificates, checked_name, defaults, door, rule};
 use crate::door::Admission;
 use crate::tls::Pair;
@@ -67,19 +67,58 @@ pub(crate) enum Protocol {
     Http,
     /// HTTP in TLS.
     Https,
+    Tcp,
+    /// TLS that ends here, with TCP behind it.
+    Tls,
+    /// TLS that ends on the target, chosen by the name asked for.
+    TlsPassthrough,
 }
 
 impl Protocol {
-    /// The word of the configuration, which is the scheme of URLs too.
+    /// The word of the configuration; of HTTP the scheme of URLs too.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Http => "http",
             Self::Https => "https",
+            Self::Tcp => "tcp",
+            Self::Tls => "tls",
+            Self::TlsPassthrough => "tls-passthrough",
+        }
+    }
+
+    /// The word of the admin API and the access log for what is tunnelled.
+    pub(crate) fn tunnel(self) -> &'static str {
+        match self {
+            Self::Http | Self::Https => "websocket",
+            Self::Tcp => "tcp",
+            Self::Tls | Self::TlsPassthrough => "tls",
+        }
+    }
+
+    /// Whether TLS ends here.
+    pub(crate) fn ends_tls(self) -> bool {
+        match self {
+            Self::Https | Self::Tls => true,
+            Self::Http | Self::Tcp | Self::TlsPassthrough => false,
+        }
+    }
+
+    /// Whether requests are seen.
+    pub(crate) fn is_http(self) -> bool {
+        match self {
+            Self::Http | Self::Https => true,
+            Self::Tcp | Self::Tls | Self::TlsPassthrough => false,
         }
     }
 }
 
-const PROTOCOLS: [(&str, Protocol); 2] = [("http", Protocol::Http), ("https", Protocol::Https)];
+const PROTOCOLS: [(&str, Protocol); 5] = [
+    ("http", Protocol::Http),
+    ("https", Protocol::Https),
+    ("tcp", Protocol::Tcp),
+    ("tls", Protocol::Tls),
+    ("tls-passthrough", Protocol::TlsPassthrough),
+];
 
 /// `listener.x_forwarded_for`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,6 +160,9 @@ pub(super) fn read(mut section: Section, seen: &mut Seen<'_>) -> Option<Listener
     let certificates = certificates::read(&mut section, protocol);
     let rules = rule::read_all(&mut section, seen.groups);
     let action = action::read(&mut section, seen.groups);
+    if !protocol.is_http() {
+        check_blind(&section, protocol, &rules, action.as_ref());
+    }
     let idle_timeout = positive(&mut section, "idle_timeout", defaults::IDLE_TIMEOUT);
     let websocket_idle_timeout = positive(
         &mut section,
@@ -159,6 +201,33 @@ fn read_mss(section: &mut Section) -> Option<u16> {
         section.problem("mss", format!("must be 0 or {least} to {most} bytes"));
     }
     u16::try_from(bytes).ok().filter(|bytes| *bytes != 0)
+}
+
+/// A listener that sees no requests can only forward, by what it does see.
+fn check_blind(section: &Section, protocol: Protocol, rules: &[Rule], action: Option<&Action>) {
+    let word = protocol.as_str();
+    let actions = rules.iter().map(|rule| &rule.action).chain(action);
+    for action in actions {
+        match action {
+            Action::Forward(to) if to.stickiness.is_some() => {
+                section.problem("group_stickiness", format!("{word} has no cookies"));
+            }
+            Action::Forward(_) => {}
+            Action::Redirect(_) | Action::Fixed(_) => {
+                let message = format!("{word} can only forward");
+                section.problem(action.as_str(), message);
+            }
+        }
+    }
+    let seen = match protocol {
+        Protocol::TlsPassthrough => "host (the name asked for) and source",
+        Protocol::Http | Protocol::Https | Protocol::Tcp | Protocol::Tls => "source",
+    };
+    let named = protocol == Protocol::TlsPassthrough;
+    let sees = |when: &Condition| !when.asks_a_request() && (named || when.host.is_empty());
+    if rules.iter().any(|rule| !sees(&rule.when)) {
+        section.problem("rule", format!("of {word} only {seen} can be compared"));
+    }
 }
 
 fn read_proxies(section: &mut Section) -> Vec<IpNet> {

@@ -33,6 +33,21 @@ pub(crate) struct Condition {
     pub(crate) source: Vec<IpNet>,
 }
 
+impl Condition {
+    /// Whether it asks for more than who connects, and to which name.
+    pub(super) fn asks_a_request(&self) -> bool {
+        let Self {
+            host: _,
+            path,
+            header,
+            method,
+            query,
+            source: _,
+        } = self;
+        !(path.is_empty() && header.is_empty() && method.is_empty() && query.is_empty())
+    }
+}
+
 /// The rules of a listener, the first to be tried first.
 pub(super) fn read_all(listener: &mut Section, groups: &[TargetGroup]) -> Vec<Rule> {
     let mut taken = HashSet::new();

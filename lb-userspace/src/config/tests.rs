@@ -206,6 +206,33 @@ fn proxy_protocol_names_who_is_believed() {
 }
 
 #[test]
+fn what_is_not_seen_cannot_be_compared() {
+    let of =
+        |protocol: &str, lines: &str| with_listener(&format!("protocol = \"{protocol}\"\n{lines}"));
+    let rule = |when: &str| {
+        format!("[[listener.rule]]\npriority = 1\ntarget_group = \"chat\"\nwhen = {{ {when} }}\n")
+    };
+    for (protocol, when, good) in [
+        ("tcp", "source = ['10.0.0.0/8']", true),
+        ("tcp", "host = ['a']", false),
+        ("tls-passthrough", "host = ['a'], source = []", true),
+        ("tls-passthrough", "path = ['/a']", false),
+        ("tcp", "method = ['GET']", false),
+    ] {
+        let result = Config::parse(&of(protocol, &rule(when)));
+        assert_eq!(result.is_ok(), good, "{protocol} {when}: {result:?}");
+    }
+    let found = complaints(&of("tls", "").replacen("target_group = \"chat\"", "redirect = {}", 1));
+    assert_eq!(
+        found,
+        [
+            "listener[0].certificates: there must be at least one for tls",
+            "listener[0].redirect: tls can only forward",
+        ]
+    );
+}
+
+#[test]
 fn a_syntax_error_names_its_line() {
     let found = complaints("state_dir = \"/x\"\n[admin\n");
     assert_eq!(found.len(), 1);

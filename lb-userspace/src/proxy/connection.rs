@@ -25,7 +25,9 @@ use super::dial::Caller;
 use super::fault::Fault;
 use super::pace::{Expired, Pace, PacedStream};
 use super::proxy_header::{self, Ends};
+use super::stream;
 use super::tunnel::Tunnel;
+use crate::config::Protocol;
 use crate::dataplane;
 use crate::drain::Stage;
 use crate::tls::{self, Failed};
@@ -55,6 +57,12 @@ impl Peer {
     }
 }
 
+/// A connection of somebody who may be served.
+pub(super) struct Arrived {
+    pub(super) stream: TcpStream,
+    pub(super) caller: Caller,
+}
+
 /// Serves a client until it goes, is too slow, or its tunnel has been opened.
 pub(crate) async fn serve(proxy: Arc<Proxy>, mut stream: TcpStream, client: SocketAddr) {
     let Ok(local) = stream.local_addr() else {
@@ -71,10 +79,20 @@ pub(crate) async fn serve(proxy: Arc<Proxy>, mut stream: TcpStream, client: Sock
         socket,
         limits: dataplane::limits(&stream),
     };
+    let arrived = Arrived { stream, caller };
+    match proxy.listener.protocol {
+        Protocol::Http | Protocol::Https => serve_http(proxy, arrived).await,
+        Protocol::Tcp | Protocol::Tls | Protocol::TlsPassthrough => {
+            stream::serve(&proxy, arrived).await;
+        }
+    }
+}
+
+async fn serve_http(proxy: Arc<Proxy>, Arrived { stream, caller }: Arrived) {
     let stream = match &proxy.tls {
         None => ClientStream::Tcp(stream),
         // Boxed: a handshake takes far more room than what comes after it.
-        Some(tls) => match Box::pin(uncover(&proxy, tls, stream, client)).await {
+        Some(tls) => match Box::pin(uncover(&proxy, tls, stream, caller.socket.client)).await {
             Some(stream) => stream,
             None => return,
         },
@@ -149,7 +167,7 @@ async fn introduce(proxy: &Proxy, stream: &mut TcpStream, socket: Ends) -> Optio
 }
 
 /// Takes TLS off; `None` if the client's handshake came to nothing.
-async fn uncover(
+pub(super) async fn uncover(
     proxy: &Proxy,
     tls: &tls::Server,
     stream: TcpStream,

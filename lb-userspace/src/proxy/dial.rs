@@ -42,7 +42,7 @@ pub(super) async fn dial(
     let connect_timeout = proxy.shared.limits.connect_timeout;
     let dataplane = &proxy.shared.dataplane;
     let (mut stream, candidate) = match proxy.listener.protocol {
-        Protocol::Http => {
+        Protocol::Http | Protocol::Tcp | Protocol::TlsPassthrough => {
             let request = dataplane::Request {
                 owner: dataplane::Owner {
                     listener: id::flow_label(proxy.id),
@@ -56,7 +56,7 @@ pub(super) async fn dial(
             };
             dataplane.connect(target.address, request).await?
         }
-        Protocol::Https => {
+        Protocol::Https | Protocol::Tls => {
             let relay = dataplane.relay(target.address, connect_timeout, Refusal::Tls);
             relay.await?
         }

@@ -36,6 +36,7 @@ mod seal;
 mod session;
 mod split;
 mod stickiness;
+mod stream;
 mod tls_pump;
 mod tls_tunnel;
 mod tunnel;

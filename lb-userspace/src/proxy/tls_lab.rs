@@ -48,6 +48,11 @@ pub(super) type Client = TlsStream<TcpStream>;
 impl Lab {
     /// With a sticky group of one target and these idle timeouts.
     pub(super) async fn new(idle_timeout: Duration) -> Self {
+        Self::of(Protocol::Https, idle_timeout).await
+    }
+
+    /// The same with another protocol.
+    pub(super) async fn of(protocol: Protocol, idle_timeout: Duration) -> Self {
         let authority = Authority::new();
         let targets = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
         let socket = listen::bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a listener");
@@ -66,7 +71,10 @@ impl Lab {
         };
         let (connections, metrics) = (shared.connections.clone(), shared.metrics.clone());
         let certificates = Certificates::new(&[authority.pair(&["a.test"])]);
-        let listener = listener(idle_timeout);
+        let listener = Listener {
+            protocol,
+            ..listener(idle_timeout)
+        };
         let proxy = Proxy {
             id: 1,
             rules: Rules::new(
@@ -75,7 +83,7 @@ impl Lab {
                 &[],
             )
             .expect("rules"),
-            tls: Some(tls::Server::new(Arc::new(certificates)).expect("a server")),
+            tls: Some(tls::Server::new(Arc::new(certificates), &["http/1.1"]).expect("a server")),
             door: Door::first(Admission::default()),
             shared: Arc::new(shared),
             listener,

@@ -7,6 +7,7 @@ use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::tls_lab::{Lab, head, read};
+use crate::config::Protocol;
 use crate::dataplane::Refusal;
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -30,6 +31,23 @@ async fn a_request() {
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
     assert!(answer.contains("; SameSite=Lax; Secure\r\n"), "{answer}");
     assert!(answer.ends_with("\r\n\r\nhi"), "{answer}");
+}
+
+#[tokio::test]
+async fn tls_ends_here_and_tcp_goes_on() {
+    let lab = Lab::of(Protocol::Tls, HOUR).await;
+    let mut client = lab.client().await;
+    client.write_all(b"hi").await.expect("written");
+    let (mut target, _) = lab.targets.accept().await.expect("accepted");
+    assert_eq!(read(&mut target, 2).await, b"hi");
+    target.write_all(b"ho").await.expect("written");
+    assert_eq!(read(&mut client, 2).await, b"ho");
+    assert_eq!(lab.connections.relayed()[0].reason(), Refusal::Tls);
+    client.shutdown().await.expect("shut down");
+    assert_eq!(target.read(&mut [0; 1]).await.expect("an end"), 0);
+    drop(target);
+    assert_eq!(client.read(&mut [0; 1]).await.expect("a close_notify"), 0);
+    lab.empty().await;
 }
 
 #[tokio::test]

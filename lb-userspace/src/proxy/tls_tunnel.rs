@@ -22,6 +22,7 @@ impl Tunnel {
         let Self {
             target,
             to_client,
+            opening: _,
             candidate,
             listed,
             line,

@@ -38,12 +38,24 @@ pub(super) struct Tunnel {
     pub(super) target: TcpStream,
     /// What the target sent right behind its 101.
     pub(super) to_client: Bytes,
+    pub(super) opening: Opening,
     pub(super) candidate: Candidate,
     pub(super) listed: Listed,
     pub(super) line: access::Open,
     pub(super) idle_timeout: Duration,
     pub(super) metrics: TunnelMetrics,
     pub(super) drain: Drain,
+}
+
+/// What the client has been sent since its leg is observed. As long as that is
+/// nothing, nothing of the client's need have passed the program, and an attempt
+/// would find that it sees nothing of this leg.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Opening {
+    /// A 101.
+    Answered,
+    /// Nothing.
+    Silent,
 }
 
 /// Why a relay ended; the word in the log.
@@ -78,6 +90,7 @@ impl Tunnel {
         let Self {
             target,
             to_client,
+            opening,
             candidate,
             listed,
             line,
@@ -91,7 +104,7 @@ impl Tunnel {
             inward: Pump::new(to_target),
             outward: Pump::new(to_client),
             candidate,
-            attempts: Attempts::new(),
+            attempts: Attempts::new(opening),
             idle_timeout,
             payload: Instant::now(),
             drain,
@@ -157,6 +170,9 @@ impl Relay {
         if after != before {
             self.payload = Instant::now();
             listed.set_bytes(after.0, after.1);
+        }
+        if after.1 > 0 {
+            self.attempts.answered();
         }
         if self.inward.eof() || self.outward.eof() {
             listed.set_closing();
@@ -248,16 +264,28 @@ async fn ready(socket: &TcpStream, reading: Flow, writing: Flow) {
 /// When to ask for the handoff again.
 #[derive(Debug)]
 struct Attempts {
-    /// `None`: never again.
+    /// `None`: not yet, or never again.
     next: Option<Instant>,
     pause: Duration,
+    opening: Opening,
 }
 
 impl Attempts {
-    fn new() -> Self {
+    fn new(opening: Opening) -> Self {
         Self {
-            next: Some(Instant::now()),
+            next: match opening {
+                Opening::Answered => Some(Instant::now()),
+                Opening::Silent => None,
+            },
             pause: BACKOFF_FIRST,
+            opening,
+        }
+    }
+
+    /// The client is being sent something, and will acknowledge it.
+    fn answered(&mut self) {
+        if self.opening == Opening::Silent {
+            *self = Self::new(Opening::Answered);
         }
     }
 

@@ -54,6 +54,7 @@ async fn lab(idle_timeout: Duration, to_target: &'static [u8], to_client: &'stat
     let tunnel = Tunnel {
         target: dialled,
         to_client: Bytes::from_static(to_client),
+        opening: Opening::Answered,
         listed: connections.enter(Identity {
             id: candidate.id(),
             listener: "web".to_owned(),

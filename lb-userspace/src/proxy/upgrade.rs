@@ -26,7 +26,7 @@ use super::forward::connect_fault;
 use super::headers;
 use super::route::Route;
 use super::session::Session;
-use super::tunnel::Tunnel;
+use super::tunnel::{Opening, Tunnel};
 use super::websocket::{self, Offer};
 use crate::config::Protocol;
 use crate::connections::Identity;
@@ -156,6 +156,7 @@ fn open(
     peer.lay(Tunnel {
         target: parts.io.into_inner(),
         to_client: parts.read_buf,
+        opening: Opening::Answered,
         candidate,
         listed,
         line: books.upgraded(),

@@ -10,6 +10,7 @@
 )]
 
 mod certificates;
+pub(crate) mod hello;
 mod pair;
 mod rotation;
 mod server;

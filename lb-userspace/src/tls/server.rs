@@ -12,9 +12,6 @@ use tokio_rustls::server::TlsStream;
 
 use super::certificates::Certificates;
 
-/// The one protocol inside; a client that insists on another is refused.
-const ALPN: &[u8] = b"http/1.1";
-
 /// The TLS side of a listener.
 #[derive(Debug, Clone)]
 pub(crate) struct Server {
@@ -34,16 +31,20 @@ pub(crate) enum Failed {
 }
 
 impl Server {
-    /// TLS 1.2 and 1.3; sessions are resumed by tickets whose keys change.
+    /// TLS 1.2 and 1.3; sessions are resumed by tickets whose keys change. A client
+    /// that insists on other protocols than `alpn` is refused, unless that is empty.
     ///
     /// # Errors
     /// There is no randomness for the keys.
-    pub(crate) fn new(certificates: Arc<Certificates>) -> Result<Self, rustls::Error> {
+    pub(crate) fn new(
+        certificates: Arc<Certificates>,
+        alpn: &[&str],
+    ) -> Result<Self, rustls::Error> {
         let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
             .with_cert_resolver(certificates);
-        config.alpn_protocols = vec![ALPN.to_vec()];
+        config.alpn_protocols = alpn.iter().map(|one| one.as_bytes().to_vec()).collect();
         config.ticketer = ring::Ticketer::new()?;
         Ok(Self {
             config: Arc::new(config),

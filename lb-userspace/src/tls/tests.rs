@@ -18,7 +18,7 @@ use super::*;
 const LONG: Duration = Duration::from_secs(30);
 
 fn server(pairs: &[Pair]) -> Server {
-    Server::new(Arc::new(Certificates::new(pairs))).expect("a server")
+    Server::new(Arc::new(Certificates::new(pairs)), &["http/1.1"]).expect("a server")
 }
 
 async fn sockets() -> (TcpStream, TcpStream) {
@@ -156,7 +156,7 @@ async fn changed_files_serve_new_handshakes_only_and_broken_ones_never() {
     let files = authority.files(&["one.test"]);
     let pairs = vec![Pair::load(files.clone()).expect("a good pair")];
     let certificates = Arc::new(Certificates::new(&pairs));
-    let server = Server::new(certificates.clone()).expect("a server");
+    let server = Server::new(certificates.clone(), &["http/1.1"]).expect("a server");
     let mut rotation = Rotation::new("secure".to_owned(), pairs, certificates);
     let ask = async || {
         let client = Arc::new(authority.client(&["http/1.1"]));
