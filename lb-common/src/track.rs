@@ -13,8 +13,8 @@ use crate::word;
 /// than the balancer's sockets ever announce.
 pub const OBSERVED_WINDOW: u32 = 1 << 20;
 /// After the commit: added to the receiver's window, because the balancer may
-/// have promised a little more before.
-pub const WINDOW_SLACK: u32 = 1 << 17;
+/// have promised more before; its sockets' receive buffers are no larger.
+pub const WINDOW_SLACK: u32 = 1 << 18;
 /// How far back a number may lie: old, but of this connection.
 const PAST: u32 = 1 << 30;
 

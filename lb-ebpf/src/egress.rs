@@ -13,10 +13,13 @@ use crate::maps;
 use crate::packet::Frame;
 use crate::steer::mend_checksum;
 
+/// What ends a stream.
+const ENDS: u8 = flags::RST | flags::FIN;
+
 /// What becomes of a leaving packet; `None`: it is none of the program's business.
 #[inline(always)]
 pub fn check(ctx: &TcContext) -> Option<(Direction, Outcome)> {
-    // Forwarded packets pass here too, and a peer's reset must. What the host's own
+    // Forwarded packets pass here too, and what ends a peer's stream must. What the host's own
     // stack has made came in on no interface.
     // SAFETY: the context is live for the program's run.
     if unsafe { (*ctx.skb.skb).ingress_ifindex } != 0 {
@@ -24,14 +27,14 @@ pub fn check(ctx: &TcContext) -> Option<(Direction, Outcome)> {
     }
     let segment = maps::scratch()?;
     let mut frame = Frame::new(ctx);
-    if parse(&frame, segment) != Shape::Segment || segment.flags & (flags::RST | flags::SYN) == 0 {
+    if parse(&frame, segment) != Shape::Segment || segment.flags & (ENDS | flags::SYN) == 0 {
         return None;
     }
     segment.key.tuple = segment.key.tuple.reversed();
     let found = find(&segment.key)?;
     // SAFETY: an element of FLOWS (lookup.rs), valid until the program returns.
     let state = unsafe { (*found.flow).word };
-    let outcome = if segment.has(flags::RST) {
+    let outcome = if segment.flags & ENDS != 0 {
         guard(state)?
     } else {
         dress(ctx, &mut frame, &found, segment, state)?
@@ -41,8 +44,9 @@ pub fn check(ctx: &TcContext) -> Option<(Direction, Outcome)> {
 
 /// A packet of a flow may reach the stack in the instant of the handoff, or when a
 /// program is missing on an interface; the stack knows no socket for it and answers
-/// with a reset, which must not leave. Resets of an ended flow are the daemon's own,
-/// those of a reused key another connection's.
+/// with a reset, which must not leave. And a daemon killed between the commit and the
+/// closing of its sockets leaves it to the stack to end them. Resets of an ended flow
+/// are the daemon's own, what ends a reused key is another connection's.
 #[inline(always)]
 fn guard(state: u64) -> Option<Outcome> {
     let live = state & (word::COMMITTED | word::ENDED | word::REUSED) == word::COMMITTED;

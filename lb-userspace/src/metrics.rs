@@ -21,6 +21,8 @@ const REQUEST_SECONDS: [f64; 12] = [
 const HANDOFF_SECONDS: [f64; 10] = [
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 10.0,
 ];
+/// From a round trip in the LAN to the longest hold.
+const HOLD_SECONDS: [f64; 9] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25];
 /// From a page view to a day.
 const CONNECTION_SECONDS: [f64; 8] = [0.1, 1.0, 10.0, 60.0, 600.0, 3600.0, 21_600.0, 86_400.0];
 
@@ -76,6 +78,7 @@ pub(crate) struct TunnelMetrics {
     handoffs: IntCounterVec,
     handoff_duration: Histogram,
     connections_ended: IntCounterVec,
+    handoff_hold: Histogram,
     connection_duration: HistogramVec,
 }
 
@@ -228,6 +231,11 @@ impl TunnelMetrics {
                 "Upgraded connections that have ended, by what carried them last and why",
                 &["path", "cause"],
             )?,
+            handoff_hold: new.histogram(
+                "handoff_hold_seconds",
+                "How long streams that are never quiet were held for the handoff",
+                &HOLD_SECONDS,
+            )?,
             connection_duration: new.histograms(
                 "connection_duration_seconds",
                 "How long upgraded connections lasted, by what carried them last",
@@ -240,6 +248,11 @@ impl TunnelMetrics {
     pub(crate) fn committed(&self, after: Duration) {
         self.handoffs.with_label_values(&["committed", ""]).inc();
         self.handoff_duration.observe(after.as_secs_f64());
+    }
+
+    /// Streams were held, with or without success.
+    pub(crate) fn held(&self, long: Duration) {
+        self.handoff_hold.observe(long.as_secs_f64());
     }
 
     pub(crate) fn not_now(&self, reason: Refusal) {

@@ -23,10 +23,13 @@ use crate::pattern::Pattern;
 /// One direction of one connection.
 #[derive(Debug, Default)]
 pub struct Lane {
+    pace: OnceLock<Pace>,
     sent: AtomicU64,
     received: AtomicU64,
     ended: AtomicBool,
     slowest_ms: AtomicU64,
+    longest_gap_ms: AtomicU64,
+    last: Mutex<Option<Instant>>,
     fault: OnceLock<String>,
     /// Where each piece on its way ends, and when it was sent.
     underway: Mutex<VecDeque<(u64, Instant)>>,
@@ -51,8 +54,8 @@ pub struct Streams {
 }
 
 /// How a direction talks.
-#[derive(Debug, Clone, Copy)]
-struct Pace {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pace {
     /// The largest piece written at once, in bytes.
     longest: u64,
     /// The middle of the random gaps between pieces.
@@ -70,6 +73,17 @@ const BULK: Pace = Pace {
     gap: Duration::from_millis(40),
 };
 
+/// Without a pause, as fast as the other end takes it.
+pub const FLOOD: Pace = Pace {
+    longest: 64 * 1024,
+    gap: Duration::ZERO,
+};
+/// Not at all; the gap is how often the sender asks whether it may end.
+pub const SILENCE: Pace = Pace {
+    longest: 0,
+    gap: Duration::from_millis(20),
+};
+
 /// What came of it all.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Totals {
@@ -81,6 +95,8 @@ pub struct Totals {
     pub least: u64,
     /// The longest any byte was on its way.
     pub slowest: Duration,
+    /// The longest that a receiver of a flood had nothing to read.
+    pub stall: Duration,
 }
 
 impl Streams {
@@ -100,6 +116,19 @@ impl Streams {
             streams.send(write, seeds.0, &pair.up, stop).await;
         });
         Ok(address)
+    }
+
+    /// The same with directions, up and down, that talk at these paces.
+    pub async fn open_at(
+        self: &Arc<Self>,
+        client: &Client<'_>,
+        id: usize,
+        paces: [Pace; 2],
+    ) -> Result<SocketAddr> {
+        for (lane, pace) in self.pair(id).lanes().iter().zip(paces) {
+            lane.pace.get_or_init(|| pace);
+        }
+        self.open(client, id).await
     }
 
     /// The target's half of connection `id`.
@@ -154,8 +183,13 @@ impl Streams {
                     .map_err(|fault| anyhow!("connection {id} {name}: {fault}"))?;
                 let received = lane.received.load(Relaxed);
                 totals.bytes += received;
-                totals.least = totals.least.min(received);
+                if lane.talks() {
+                    totals.least = totals.least.min(received);
+                }
                 totals.slowest = totals.slowest.max(lane.slowest());
+                if lane.pace.get() == Some(&FLOOD) {
+                    totals.stall = totals.stall.max(lane.longest_gap());
+                }
             }
         }
         Ok(totals)
@@ -186,11 +220,13 @@ impl Streams {
             .unwrap_or(0)
     }
 
-    /// What each direction has received so far.
+    /// What each direction that talks has received so far.
     pub fn progress(&self) -> Vec<u64> {
         let all = self.all();
-        all.iter()
-            .flat_map(|pair| pair.lanes().map(|lane| lane.received.load(Relaxed)))
+        let lanes = all.iter().flat_map(|pair| pair.lanes());
+        lanes
+            .filter(|lane| lane.talks())
+            .map(|lane| lane.received.load(Relaxed))
             .collect()
     }
 
@@ -203,7 +239,8 @@ impl Streams {
         stop: impl Fn() -> bool,
     ) {
         let bulk = self.bulk.load(Relaxed);
-        let mut talk = Talk::new(seed, if bulk == 0 { TALK } else { BULK });
+        let usual = if bulk == 0 { TALK } else { BULK };
+        let mut talk = Talk::new(seed, lane.pace.get().copied().unwrap_or(usual));
         let mut left = if bulk == 0 { u64::MAX } else { bulk };
         while left > 0 && (bulk != 0 || !stop()) {
             let first_half = left.saturating_sub(bulk / 2);
@@ -217,7 +254,9 @@ impl Streams {
             if let Err(error) = half.write_all(&piece).await {
                 return lane.fail(format!("sending failed: {error}"));
             }
-            tokio::time::sleep(gap).await;
+            if !gap.is_zero() {
+                tokio::time::sleep(gap).await;
+            }
         }
         if let Err(error) = half.shutdown().await {
             lane.fail(format!("half-closing failed: {error}"));
@@ -247,13 +286,34 @@ impl Pair {
 }
 
 impl Lane {
+    fn talks(&self) -> bool {
+        self.pace.get() != Some(&SILENCE)
+    }
+
+    fn longest_gap(&self) -> Duration {
+        Duration::from_millis(self.longest_gap_ms.load(Relaxed))
+    }
+
     fn sending(&self, bytes: u64) {
+        if bytes == 0 {
+            return;
+        }
         let end = self.sent.fetch_add(bytes, Relaxed) + bytes;
         self.underway().push_back((end, Instant::now()));
     }
 
     fn received(&self, bytes: u64) {
         let position = self.received.fetch_add(bytes, Relaxed) + bytes;
+        let now = Instant::now();
+        let last = self
+            .last
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .replace(now);
+        if let Some(last) = last {
+            let gap = u64::try_from((now - last).as_millis()).unwrap_or(u64::MAX);
+            self.longest_gap_ms.fetch_max(gap, Relaxed);
+        }
         let mut underway = self.underway();
         while let Some((_, sent)) = underway.pop_front_if(|(end, _)| *end <= position) {
             let took = u64::try_from(sent.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -308,8 +368,14 @@ impl Talk {
 
     /// The next piece, and the gap behind it.
     fn next(&mut self, most: u64) -> (Vec<u8>, Duration) {
-        let length = (1 + self.chance.below(self.pace.longest)).min(most);
-        let piece = self.pattern.bytes(usize::try_from(length).unwrap_or(1));
+        let length = match self.pace {
+            SILENCE => 0,
+            FLOOD => FLOOD.longest.min(most),
+            pace => (1 + self.chance.below(pace.longest)).min(most),
+        };
+        let piece = self
+            .pattern
+            .bytes(usize::try_from(length).unwrap_or_default());
         let gap = self.chance.below(2 * self.pace.gap.as_millis() as u64);
         (piece, Duration::from_millis(gap))
     }

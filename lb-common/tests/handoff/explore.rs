@@ -12,6 +12,8 @@ use crate::system::{Daemon, Rules, System};
 pub(crate) struct Searched {
     pub(crate) visited: usize,
     pub(crate) committed: usize,
+    /// Committed after a hold, the queues not read yet.
+    pub(crate) held: usize,
     pub(crate) killed: usize,
     pub(crate) finished: usize,
 }
@@ -78,6 +80,7 @@ fn count(states: &[System]) -> Searched {
     Searched {
         visited: states.len(),
         committed: with(|state| matches!(state.daemon, Daemon::Committed | Daemon::Closed)),
+        held: with(|state| state.daemon == Daemon::Reading),
         killed: with(|state| state.daemon == Daemon::Killed),
         finished: with(System::finished),
     }

@@ -1,6 +1,6 @@
 //! A model of the handoff, searched exhaustively: two endpoints that talk at once,
-//! lose, repeat and overtake each other's packets, while the balancer relays and
-//! tries to hand the connection over, one atomic step at a time.
+//! lose, repeat and overtake each other's packets, while the balancer relays, holds
+//! the streams or not, and tries to hand the connection over, one atomic step at a time.
 //!
 //! Proves, within its bounds, that no byte is lost, doubled or taken for another,
 //! and that from every state in which the daemon has not died too early all bytes
@@ -22,6 +22,7 @@ fn the_handoff_harms_nothing() {
     // A model that never commits would prove nothing.
     assert!(searched.visited > 100_000, "{searched:?}");
     assert!(searched.committed > 1_000, "{searched:?}");
+    assert!(searched.held > 100, "{searched:?}");
     assert!(searched.finished > 0, "{searched:?}");
     assert!(searched.killed > 1_000, "{searched:?}");
 }
@@ -63,6 +64,22 @@ fn counting_before_recording_loses_bytes() {
 fn bytes_the_relay_has_not_read_must_be_waited_for() {
     found(Rules {
         checks_unread: false,
+        ..Rules::KEPT
+    });
+}
+
+#[test]
+fn a_hold_that_is_let_go_reads_no_more_than_it_has_passed_on() {
+    found(Rules {
+        releases_what_passed: false,
+        ..Rules::KEPT
+    });
+}
+
+#[test]
+fn a_death_while_the_queues_are_read_would_end_the_connection() {
+    found(Rules {
+        guards_ends: false,
         ..Rules::KEPT
     });
 }

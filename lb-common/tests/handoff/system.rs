@@ -25,6 +25,10 @@ pub(crate) struct Rules {
     pub(crate) checks_unread: bool,
     pub(crate) reads_word_first: bool,
     pub(crate) records_before_counting: bool,
+    /// What a hold has not passed on stays in the queue when it is let go.
+    pub(crate) releases_what_passed: bool,
+    /// On a live flow no FIN and no reset of the host's own leaves.
+    pub(crate) guards_ends: bool,
 }
 
 impl Rules {
@@ -34,6 +38,8 @@ impl Rules {
         checks_unread: true,
         reads_word_first: true,
         records_before_counting: true,
+        releases_what_passed: true,
+        guards_ends: true,
     };
 }
 
@@ -62,6 +68,9 @@ pub(crate) enum Daemon {
     Both([u8; 2], [Leg; 2]),
     /// Committed, the sockets still open.
     Committed,
+    /// Committed after a hold: the sockets are out of repair while their queues are
+    /// read.
+    Reading,
     /// The sockets are closed.
     Closed,
     /// Killed before the commit: the connection is allowed to be cut.
@@ -84,6 +93,10 @@ pub(crate) struct System {
     legs: [Endpoint; 2],
     /// Bytes the relay has read of each leg.
     read: [u8; 2],
+    /// While held: bytes of each leg that were passed on but not read.
+    held: Option<[u8; 2]>,
+    /// The stack has told the ends that the connection is over.
+    pub(crate) cut: bool,
     /// Toward the balancer, from each side.
     inward: [Hop<Segment>; 2],
     /// Inside it.
@@ -104,6 +117,8 @@ impl System {
             ends: [end(0), end(1)],
             legs: [leg(0), leg(1)],
             read: [0; 2],
+            held: None,
+            cut: false,
             inward: [Hop::EMPTY; 2],
             inside: [Hop::EMPTY; 2],
             outward: [Hop::EMPTY; 2],
@@ -131,7 +146,7 @@ impl System {
     pub(crate) fn steps(&self) -> Result<Vec<System>, WrongByte> {
         let mut next = Vec::new();
         // Once killed too early, the connection may be cut: nothing more to prove.
-        if self.finished() || self.daemon == Daemon::Killed {
+        if self.finished() || self.cut || self.daemon == Daemon::Killed {
             return Ok(next);
         }
         for side in 0..2 {
@@ -263,9 +278,12 @@ impl System {
             return;
         }
         let leg = self.legs[side];
-        if self.read[side] < leg.received() {
+        if self.read[side] + self.ahead()[side] < leg.received() {
             next.push(self.but(|system| {
-                system.read[side] += 1;
+                match &mut system.held {
+                    Some(ahead) => ahead[side] += 1,
+                    None => system.read[side] += 1,
+                }
                 let segment = system.legs[1 - side].send();
                 system.out(1 - side, segment);
             }));
@@ -295,12 +313,45 @@ impl System {
                 next.push(to(Daemon::Both(ends, [client, self.leg(1)])));
             }
             Daemon::Both(ends, legs) => next.push(self.judge(ends, legs)),
-            Daemon::Relaying | Daemon::Committed | Daemon::Closed | Daemon::Killed => {}
+            Daemon::Relaying
+            | Daemon::Committed
+            | Daemon::Reading
+            | Daemon::Closed
+            | Daemon::Killed => {}
+        }
+        if self.daemon == Daemon::Relaying && self.attempts > 0 && self.held.is_none() {
+            next.push(self.but(|system| system.held = Some([0; 2])));
         }
         match self.daemon {
+            Daemon::Committed if self.ahead() != [0; 2] => next.push(to(Daemon::Reading)),
             Daemon::Committed => next.push(to(Daemon::Closed)),
+            Daemon::Reading => next.extend([
+                to(Daemon::Closed),
+                // A death in between: the stack ends the sockets as any others.
+                self.but(|system| {
+                    system.daemon = Daemon::Closed;
+                    system.cut = !system.rules.guards_ends;
+                }),
+            ]),
             Daemon::Closed | Daemon::Killed => {}
             _ => next.push(to(Daemon::Killed)),
+        }
+    }
+
+    fn ahead(&self) -> [u8; 2] {
+        self.held.unwrap_or_default()
+    }
+
+    /// Ends a hold, if there was one: what was passed on is read.
+    fn release(&mut self) {
+        let Some(ahead) = self.held.take() else {
+            return;
+        };
+        for (side, ahead) in ahead.into_iter().enumerate() {
+            self.read[side] = match self.rules.releases_what_passed {
+                true => self.read[side] + ahead,
+                false => self.legs[side].received(),
+            };
         }
     }
 
@@ -317,7 +368,7 @@ impl System {
     /// Conditions and swap; in one step, as the control program does it.
     fn judge(&self, ends: [u8; 2], legs: [Leg; 2]) -> System {
         let quiet = (0..2).all(|side| {
-            (legs[side].unread == 0 || !self.rules.checks_unread)
+            (legs[side].unread == self.ahead()[side] || !self.rules.checks_unread)
                 && legs[side].unacknowledged == 0
                 && (ends[side] == legs[side].received || !self.rules.checks_passed_end)
         });
@@ -327,6 +378,7 @@ impl System {
         self.but(|system| {
             if !quiet || !unchanged {
                 system.daemon = Daemon::Relaying;
+                system.release();
                 return;
             }
             system.program.shift = [

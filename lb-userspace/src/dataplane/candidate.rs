@@ -19,6 +19,9 @@ use super::types::{Handoff, Refusal, Request};
 
 /// Source ports tried when a connection of an earlier daemon is still in the way.
 const PORT_TRIES: usize = 8;
+/// What a socket takes from the relay beyond what it can send, in bytes: all of it
+/// must have left before the handoff.
+const UNSENT: u32 = 64 * 1024;
 /// Attempts that may ask a slow peer for its acknowledgment by a window probe; the
 /// one probe after the 101 matters, more would only add packets.
 const PROBES: u32 = 3;
@@ -62,9 +65,38 @@ impl Candidate {
         self.id
     }
 
+    /// Makes both sockets ready to be handed off later.
+    ///
+    /// To be called while the window announced to the client is open: the kernel
+    /// takes the window of that moment for what it may announce from then on.
+    pub(crate) fn prepare(&self, client: &TcpStream, target: &TcpStream) -> io::Result<()> {
+        let State::Observing { .. } = self.state else {
+            return Ok(());
+        };
+        socket::bound_window(client.as_fd(), PROMISED_WINDOW)?;
+        for socket in [client, target] {
+            socket::bound_unsent(socket.as_fd(), UNSENT)?;
+        }
+        Ok(())
+    }
+
+    /// Why it will stay in userspace, if that is settled.
+    pub(crate) fn refusal(&self) -> Option<Refusal> {
+        match &self.state {
+            State::Refused(refusal, _) => Some(*refusal),
+            State::Observing { .. } | State::Committed => None,
+        }
+    }
+
     /// Tries once to move the connection into the kernel; nothing may be waiting
-    /// in the relay. Blocks for some tens of microseconds.
-    pub(crate) fn try_handoff(&mut self, client: &TcpStream, target: &TcpStream) -> Handoff {
+    /// in the relay. `ahead`: bytes of the client and of the target that the relay
+    /// has passed on but not read. Blocks for some tens of microseconds.
+    pub(crate) fn try_handoff(
+        &mut self,
+        client: &TcpStream,
+        target: &TcpStream,
+        ahead: [usize; 2],
+    ) -> Handoff {
         let (active, entry) = match &self.state {
             State::Observing { active, entry } => (Arc::clone(active), **entry),
             State::Refused(refusal, _) => return Handoff::Never(*refusal),
@@ -72,11 +104,11 @@ impl Candidate {
         };
         self.attempts += 1;
         let probe = self.attempts <= PROBES;
-        let result = attempt(&active, &entry, client.as_fd(), target.as_fd(), probe)
-            .unwrap_or_else(|error| {
-                tracing::warn!(id = self.id, %error, "handoff failed, the connection is relayed");
-                Handoff::Never(Refusal::Error)
-            });
+        let sockets = [(client.as_fd(), ahead[0]), (target.as_fd(), ahead[1])];
+        let result = attempt(&active, &entry, sockets, probe).unwrap_or_else(|error| {
+            tracing::warn!(id = self.id, %error, "handoff failed, the connection is relayed");
+            Handoff::Never(Refusal::Error)
+        });
         match result {
             Handoff::Committed => self.state = State::Committed,
             Handoff::Never(refusal) => self.refuse(refusal),
@@ -208,7 +240,7 @@ async fn dial(source: SocketAddr, target: SocketAddr) -> io::Result<TcpStream> {
         .connect(target)
         .await?;
     // Before much was received: the promise must never have been larger.
-    socket::clamp_window(stream.as_fd(), PROMISED_WINDOW)?;
+    socket::bound_window(stream.as_fd(), PROMISED_WINDOW)?;
     Ok(stream)
 }
 
@@ -220,15 +252,15 @@ fn in_the_way(error: &io::Error) -> bool {
     )
 }
 
-/// One attempt: repair, read, judge, commit.
+/// One attempt: repair, read, judge, commit. Each socket comes with the bytes of it
+/// that were passed on but not read.
 fn attempt(
     active: &Active,
     entry: &Entry,
-    client: BorrowedFd<'_>,
-    target: BorrowedFd<'_>,
+    [(client, client_ahead), (target, target_ahead)]: [(BorrowedFd<'_>, usize); 2],
     probe: bool,
 ) -> io::Result<Handoff> {
-    socket::clamp_window(client, PROMISED_WINDOW)?;
+    let ahead = [client_ahead, target_ahead];
     // A delayed acknowledgment would be lost with the socket and cost the peer a
     // retransmission.
     socket::acknowledge(client)?;
@@ -241,10 +273,14 @@ fn attempt(
             return Err(error);
         }
     };
-    let result = decide(active, entry, &client, &target);
+    let result = decide(active, entry, (&client, &target), ahead);
     let waiting = match result {
         // Both stay in repair until they are dropped, which then sends nothing.
-        Ok((Handoff::Committed, _)) => return Ok(Handoff::Committed),
+        Ok((Handoff::Committed, _)) => {
+            reopen(client, client_ahead, entry.flow.id);
+            reopen(target, target_ahead, entry.flow.id);
+            return Ok(Handoff::Committed);
+        }
         Ok((_, waiting)) => waiting,
         Err(_) => [false; 2],
     };
@@ -259,15 +295,15 @@ fn attempt(
 fn decide(
     active: &Active,
     entry: &Entry,
-    client: &Repaired<'_>,
-    target: &Repaired<'_>,
+    (client, target): (&Repaired<'_>, &Repaired<'_>),
+    ahead: [usize; 2],
 ) -> io::Result<(Handoff, [bool; 2])> {
     // The word first: a packet after this moment fails the swap.
     let Some(flow) = active.read(&entry.client)? else {
         return Ok((Handoff::Never(Refusal::Error), [false; 2]));
     };
     let told = u32::from(Limits::told(&entry.flow.shifts).mss);
-    let mut legs = (leg(client)?, leg(target)?);
+    let mut legs = (leg(client, ahead[0])?, leg(target, ahead[1])?);
     legs.1.announced_mss = legs.1.announced_mss.min(told);
     let waiting = [legs.0.at.unacknowledged != 0, legs.1.at.unacknowledged != 0];
     let handoff = match judge(&flow, &legs.0, &legs.1) {
@@ -298,11 +334,12 @@ pub(crate) fn limits(client: &TcpStream) -> Limits {
     }
 }
 
-fn leg(socket: &Repaired<'_>) -> io::Result<Leg> {
+fn leg(socket: &Repaired<'_>, ahead: usize) -> io::Result<Leg> {
     let at: Positions = socket.positions()?;
     let info = socket.info()?;
     Ok(Leg {
         at,
+        ahead: u32::try_from(ahead).map_err(io::Error::other)?,
         state: info.tcpi_state,
         options: info.tcpi_options,
         peer_scale: info.tcpi_snd_rcv_wscale & 0x0f,
@@ -311,6 +348,18 @@ fn leg(socket: &Repaired<'_>) -> io::Result<Leg> {
         announced_mss: info.tcpi_advmss,
         clock: socket.timestamp()?,
     })
+}
+
+/// Opens the window of a held end: the stack tells it when the bytes are read that
+/// have filled it. The flow is committed, so the guard keeps back whatever else the
+/// socket might send, were the daemon to die here; and a window that stays closed
+/// costs the end a probe, not the connection.
+fn reopen(socket: Repaired<'_>, ahead: usize, id: u64) {
+    if ahead > 0
+        && let Err(error) = socket.read_off(ahead)
+    {
+        tracing::warn!(id, %error, "a held end must find out by itself that it may go on");
+    }
 }
 
 fn resume(socket: Repaired<'_>, probe: bool) -> io::Result<()> {

@@ -9,8 +9,8 @@ use lb_common::word;
 use super::socket::{Positions, option};
 use super::types::{Handoff, Refusal};
 
-/// What the balancer promises each side at most, in bytes: set as window clamp on
-/// both sockets, so that the other end need not take more at once than it offers.
+/// What the balancer promises each side, in bytes, so that the other end need not take
+/// much more at once than it offers.
 pub(super) const PROMISED_WINDOW: u32 = 64 * 1024;
 /// A peer whose window is below this keeps the connection in userspace: it would
 /// have to drop much of what the other side was allowed to send.
@@ -25,6 +25,8 @@ const ESTABLISHED: u8 = 1;
 pub(super) struct Leg {
     /// Where the streams stand.
     pub(super) at: Positions,
+    /// Bytes of the unread ones that the relay has passed on all the same.
+    pub(super) ahead: u32,
     /// The socket's state.
     pub(super) state: u8,
     /// Negotiated options, see [`option`].
@@ -86,7 +88,7 @@ fn fits(client: &Leg, target: &Leg) -> Result<(), Handoff> {
     Ok(())
 }
 
-/// Whether one leg stands still: everything read, everything acknowledged, and
+/// Whether one leg stands still: everything passed on, everything acknowledged, and
 /// the program has seen just what the socket has.
 fn quiet(flow: &Flow, leg: &Leg, side: Side) -> Result<(), Handoff> {
     let pending = Err(Handoff::NotNow(Refusal::Pending));
@@ -96,7 +98,7 @@ fn quiet(flow: &Flow, leg: &Leg, side: Side) -> Result<(), Handoff> {
     if flow.word & word::UNTRACKED != 0 {
         return Err(Handoff::Never(Refusal::Unobserved));
     }
-    if leg.at.unread != 0 || leg.at.unacknowledged != 0 {
+    if leg.at.unread != leg.ahead || leg.at.unacknowledged != 0 {
         return pending;
     }
     // Everything sent was acknowledged, so packets have come; not by the program.

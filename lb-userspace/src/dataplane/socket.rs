@@ -9,6 +9,7 @@ use std::mem::size_of;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use libc::{c_int, c_void, socklen_t};
+use nix::sys::socket::{MsgFlags, recv};
 
 const TCP_REPAIR_OFF: c_int = 0;
 const TCP_REPAIR_ON: c_int = 1;
@@ -71,9 +72,10 @@ impl<'a> Repaired<'a> {
     }
 
     /// The connection's own timestamp clock (TCP_TIMESTAMP). Its lowest bit is a
-    /// flag and reads zero; the true value may be one higher, and that is returned.
+    /// flag and reads zero; the true value may be one higher, and what the socket
+    /// sends a moment later another one. That is returned.
     pub(super) fn timestamp(&self) -> io::Result<u32> {
-        Ok((get::<u32>(self.fd, libc::TCP_TIMESTAMP)? & !1).wrapping_add(1))
+        Ok((get::<u32>(self.fd, libc::TCP_TIMESTAMP)? & !1).wrapping_add(2))
     }
 
     /// Sets the positions of a socket that is not connected yet.
@@ -96,6 +98,16 @@ impl<'a> Repaired<'a> {
         self.leave_with(TCP_REPAIR_OFF)
     }
 
+    /// Reads `bytes` from the receive queue and forgets them; the window that opens
+    /// by it is told to the peer. In repair again at the end, but not in between.
+    pub(super) fn read_off(self, bytes: usize) -> io::Result<Self> {
+        let fd = self.fd;
+        self.leave()?;
+        let result = discard(fd, bytes);
+        let again = Self::enter(fd)?;
+        result.map(|()| again)
+    }
+
     fn leave_with(self, how: c_int) -> io::Result<()> {
         set(self.fd, libc::IPPROTO_TCP, libc::TCP_REPAIR, how)?;
         set(self.fd, libc::SOL_SOCKET, libc::SO_REUSEADDR, 1)
@@ -115,9 +127,32 @@ pub(super) fn info(fd: BorrowedFd<'_>) -> io::Result<libc::tcp_info> {
     Ok(info)
 }
 
-/// Caps the window announced from now on, in bytes; the window scale is settled.
-pub(super) fn clamp_window(fd: BorrowedFd<'_>, bytes: u32) -> io::Result<()> {
+/// Reads and forgets bytes that are there.
+fn discard(fd: BorrowedFd<'_>, bytes: usize) -> io::Result<()> {
+    let mut left = vec![0; bytes];
+    while !left.is_empty() {
+        match recv(fd.as_raw_fd(), &mut left, MsgFlags::MSG_DONTWAIT)? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            count => left.truncate(left.len() - count),
+        }
+    }
+    Ok(())
+}
+
+/// Bounds the window announced from now on, in bytes; the window scale is settled.
+///
+/// The kernel lifts the clamp whenever it learns better how much of the buffer packets
+/// take, so what holds in the end is the buffer, no longer sized by itself. It has room
+/// for the overhead of small packets, or a full window would be dropped in part; and
+/// the kernel doubles what it is given.
+pub(super) fn bound_window(fd: BorrowedFd<'_>, bytes: u32) -> io::Result<()> {
+    set(fd, libc::SOL_SOCKET, libc::SO_RCVBUF, bytes * 2)?;
     set(fd, libc::IPPROTO_TCP, libc::TCP_WINDOW_CLAMP, bytes)
+}
+
+/// Bounds what waits in the send queue for its turn, in bytes (TCP_NOTSENT_LOWAT).
+pub(super) fn bound_unsent(fd: BorrowedFd<'_>, bytes: u32) -> io::Result<()> {
+    set(fd, libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT, bytes)
 }
 
 /// Sends a delayed acknowledgment now.

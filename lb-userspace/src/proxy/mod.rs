@@ -13,6 +13,7 @@
     )
 )]
 
+mod attempts;
 mod body;
 mod books;
 mod client;

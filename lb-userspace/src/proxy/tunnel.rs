@@ -3,6 +3,8 @@
 //! ```text
 //!   Relaying ── quiet moment, try_handoff ──▶ Committed (both sockets dropped)
 //!      │  ▲────────── NotNow: later ─────────────┘
+//!      ├── never quiet ──▶ Held: both ends stop at a full window; asked again
+//!      │                    └── too long ──▶ Relaying
 //!      └── both halves closed │ reset │ idle │ drained │ asked to ──▶ ended
 //! ```
 
@@ -15,6 +17,7 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tracing::debug;
 
+use super::attempts::Attempts;
 use super::pump::{Flow, Pump};
 use crate::access;
 use crate::connections::Listed;
@@ -22,15 +25,6 @@ use crate::dataplane::{Candidate, EndCause, Handoff, Refusal};
 use crate::drain::{Drain, Stage};
 use crate::metrics::TunnelMetrics;
 use crate::names;
-
-/// The first pause between two attempts to hand off.
-const BACKOFF_FIRST: Duration = Duration::from_millis(1);
-/// The longest: an attempt costs some tens of microseconds, and what has not been
-/// quiet in a hundred tries will not miss a second.
-const BACKOFF_MAX: Duration = Duration::from_secs(1);
-
-/// An attempt that has waited this long for a quiet moment means a busy connection.
-const BUSY_AFTER: Duration = Duration::from_secs(1);
 
 /// A verified upgrade that waits for its client's side.
 #[derive(Debug)]
@@ -132,16 +126,22 @@ struct Relay {
 
 impl Relay {
     async fn run(&mut self, listed: &Listed, metrics: &TunnelMetrics) -> Cause {
+        if let Some(reason) = self.candidate.refusal() {
+            self.never(reason, listed, metrics);
+        } else if let Err(error) = self.candidate.prepare(&self.client, &self.target) {
+            debug!(%error, "the sockets could not be prepared");
+            return Cause::Reset;
+        }
         loop {
             if let Some(cause) = listed.ending() {
                 return Cause::Ended(cause);
             }
-            let Ok((inward, outward)) = self.step(listed) else {
+            let Ok((inward, outward)) = self
+                .hold_or_release(listed, metrics)
+                .and_then(|()| self.step(listed))
+            else {
                 return Cause::Reset;
             };
-            if self.attempts.overdue() && !self.inward.eof() && !self.outward.eof() {
-                listed.set_reason(Refusal::Busy);
-            }
             match (inward, outward) {
                 (Flow::Ended, Flow::Ended) => return Cause::Closed,
                 (Flow::More, _) | (_, Flow::More) => {
@@ -159,6 +159,30 @@ impl Relay {
                 return cause;
             }
         }
+    }
+
+    /// Holds both streams where no quiet moment has come, and lets go of them where
+    /// that has not helped.
+    fn hold_or_release(&mut self, listed: &Listed, metrics: &TunnelMetrics) -> std::io::Result<()> {
+        if self.attempts.hold_over() {
+            self.release()?;
+            if let Some(held) = self.attempts.released() {
+                metrics.held(held);
+            }
+            if self.candidate.refusal().is_none() {
+                listed.set_reason(Refusal::Busy);
+            }
+        } else if self.attempts.hold_due() && !self.inward.eof() && !self.outward.eof() {
+            self.inward.hold();
+            self.outward.hold();
+            self.attempts.hold();
+        }
+        Ok(())
+    }
+
+    fn release(&mut self) -> std::io::Result<()> {
+        self.inward.release(&self.client)?;
+        self.outward.release(&self.target)
     }
 
     /// Moves what can be moved in both directions and books it.
@@ -182,34 +206,45 @@ impl Relay {
 
     /// Asks the data plane once; true if the kernel has the connection.
     fn try_handoff(&mut self, listed: &Listed, metrics: &TunnelMetrics) -> bool {
-        let attempt = || self.candidate.try_handoff(&self.client, &self.target);
+        let ahead = [self.inward.ahead(), self.outward.ahead()];
+        let attempt = || {
+            self.candidate
+                .try_handoff(&self.client, &self.target, ahead)
+        };
         let Some(answer) = listed.hand_off(attempt) else {
             return false;
         };
         match answer {
-            Handoff::Committed => metrics.committed(listed.opened.elapsed()),
+            Handoff::Committed => {
+                metrics.committed(listed.opened.elapsed());
+                if let Some(held) = self.attempts.released() {
+                    metrics.held(held);
+                }
+            }
             Handoff::NotNow(reason) => {
+                let reason = self.attempts.later(reason);
                 listed.set_reason(reason);
                 metrics.not_now(reason);
-                self.attempts.later();
             }
-            Handoff::Never(reason) => {
-                listed.set_reason(reason);
-                metrics.never(reason);
-                self.attempts.stop();
-            }
+            Handoff::Never(reason) => self.never(reason, listed, metrics),
         }
         answer == Handoff::Committed
+    }
+
+    fn never(&mut self, reason: Refusal, listed: &Listed, metrics: &TunnelMetrics) {
+        listed.set_reason(reason);
+        metrics.never(reason);
+        self.attempts.stop();
     }
 
     /// Sleeps until there is something to do; a cause if that is to end.
     async fn wait(&mut self, inward: Flow, outward: Flow, listed: &Listed) -> Option<Cause> {
         let quiet = (inward, outward) == (Flow::Quiet, Flow::Quiet);
         let idle_at = self.payload + self.idle_timeout;
-        let wake_at = match self.attempts.next {
-            Some(next) if quiet => idle_at.min(next),
-            _ => idle_at,
-        };
+        let wake_at = self
+            .attempts
+            .wake_at(quiet)
+            .map_or(idle_at, |at| idle_at.min(at));
         tokio::select! {
             () = ready(&self.client, inward, outward) => None,
             () = ready(&self.target, outward, inward) => None,
@@ -222,11 +257,14 @@ impl Relay {
     }
 
     /// Lets go of both sockets, in the way that the cause asks for.
-    fn close(self, cause: Cause) {
+    fn close(mut self, cause: Cause) {
         match cause {
             // The data plane has the sockets in repair: no call may touch them
             // any more, and dropping them sends nothing.
-            Cause::HandedOff | Cause::Closed | Cause::Drained => {}
+            Cause::HandedOff => {}
+            // What is unread would make a reset of the FIN; and a reset it is if
+            // that fails.
+            Cause::Closed | Cause::Drained => drop(self.release()),
             // A reset is passed on as a reset; what is ended from here gets one so
             // that both ends learn of it at once.
             Cause::Reset | Cause::Idle | Cause::Ended(_) => {
@@ -259,54 +297,6 @@ async fn ready(socket: &TcpStream, reading: Flow, writing: Flow) {
     };
     // An error shows again, with its name, in the next step.
     let _ = socket.ready(interest).await;
-}
-
-/// When to ask for the handoff again.
-#[derive(Debug)]
-struct Attempts {
-    /// `None`: not yet, or never again.
-    next: Option<Instant>,
-    pause: Duration,
-    opening: Opening,
-}
-
-impl Attempts {
-    fn new(opening: Opening) -> Self {
-        Self {
-            next: match opening {
-                Opening::Answered => Some(Instant::now()),
-                Opening::Silent => None,
-            },
-            pause: BACKOFF_FIRST,
-            opening,
-        }
-    }
-
-    /// The client is being sent something, and will acknowledge it.
-    fn answered(&mut self) {
-        if self.opening == Opening::Silent {
-            *self = Self::new(Opening::Answered);
-        }
-    }
-
-    fn due(&self) -> bool {
-        self.next.is_some_and(|next| next <= Instant::now())
-    }
-
-    /// No quiet moment has come for long.
-    fn overdue(&self) -> bool {
-        self.next
-            .is_some_and(|next| next + BUSY_AFTER <= Instant::now())
-    }
-
-    fn later(&mut self) {
-        self.next = Some(Instant::now() + self.pause);
-        self.pause = (self.pause * 2).min(BACKOFF_MAX);
-    }
-
-    fn stop(&mut self) {
-        self.next = None;
-    }
 }
 
 /// Writes the books of a connection that is not relayed any more.

@@ -1,4 +1,4 @@
-//! The guard at the egress: resets that the host's own stack makes about a live flow do
+//! The guard at the egress: what the host's own stack makes to end a live flow does
 //! not leave, everything else does.
 //!
 //! Whether the stack made a packet is told by `ingress_ifindex`, which test runs
@@ -25,12 +25,12 @@ fn reset(sample: &Sample, to: Side) -> Plain {
 }
 
 #[test]
-fn resets_of_the_stack_about_a_live_flow_stay_here() {
+fn ends_that_the_stack_makes_of_a_live_flow_stay_here() {
     with_kernel(|kernel| {
         for sample in samples() {
             kernel.put(&sample.committed(kernel.routes));
             for to in SIDES {
-                for flags in [RST, RST | ACK] {
+                for flags in [RST, RST | ACK, FIN, FIN | ACK] {
                     let frame = Plain {
                         flags,
                         ..reset(&sample, to)
@@ -52,17 +52,15 @@ fn all_else_leaves() {
             kernel.put(&sample.committed(kernel.routes));
             for to in SIDES {
                 let reset = reset(&sample, to);
-                leaves(
-                    kernel,
-                    &reset,
-                    kernel.routes.target,
-                    "a peer's reset, forwarded",
-                );
-                let fin = Plain {
-                    flags: FIN | ACK,
+                let with = |flags| Plain {
+                    flags,
                     ..reset.clone()
                 };
-                leaves(kernel, &fin, 0, "anything but a reset");
+                for flags in [RST, FIN | ACK] {
+                    let name = "a peer's end, forwarded";
+                    leaves(kernel, &with(flags), kernel.routes.target, name);
+                }
+                leaves(kernel, &with(ACK), 0, "what ends nothing");
                 let other = Plain {
                     to: sample.near,
                     ..reset
@@ -74,12 +72,17 @@ fn all_else_leaves() {
 }
 
 #[test]
-fn resets_about_a_flow_that_is_not_live_leave() {
+fn ends_of_a_flow_that_is_not_live_leave() {
     with_kernel(|kernel| {
         for sample in samples() {
             for to in SIDES {
                 kernel.put(&sample.observing());
                 leaves(kernel, &reset(&sample, to), 0, "the socket's own");
+                let fin = Plain {
+                    flags: FIN | ACK,
+                    ..reset(&sample, to)
+                };
+                leaves(kernel, &fin, 0, "the socket's own");
                 let mut ended = sample.committed(kernel.routes);
                 ended.flow.word |= word::ENDED;
                 kernel.put(&ended);

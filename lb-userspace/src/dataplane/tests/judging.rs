@@ -28,6 +28,7 @@ fn at_rest() -> Case {
             unread: 0,
             unacknowledged: 0,
         },
+        ahead: 0,
         state: ESTABLISHED,
         options: option::TIMESTAMPS | option::SACK,
         peer_scale: 7,
@@ -107,7 +108,7 @@ type Change = fn(&mut Flow, &mut Leg, Side);
 
 #[test]
 fn every_refusal_on_either_leg() {
-    let table: [(&str, Change, Result<Shifts, Handoff>); 18] = [
+    let table: [(&str, Change, Result<Shifts, Handoff>); 19] = [
         (
             "ECN",
             |_, leg, _| leg.options |= option::ECN,
@@ -156,6 +157,11 @@ fn every_refusal_on_either_leg() {
         (
             "unread",
             |_, leg, _| leg.at.unread = 1,
+            NOT_NOW(Refusal::Pending),
+        ),
+        (
+            "passed on and read",
+            |_, leg, _| leg.ahead = 1,
             NOT_NOW(Refusal::Pending),
         ),
         (
@@ -210,6 +216,24 @@ fn every_refusal_on_either_leg() {
             let judged = judge(&case.flow, &case.client, &case.target);
             assert_eq!(judged, expected, "{name}, {side:?}");
         }
+    }
+}
+
+/// A held stream: its bytes are with the other side, though still in the queue.
+#[test]
+fn unread_bytes_that_were_passed_on_are_no_reason() {
+    for side in [Side::Client, Side::Target] {
+        let mut case = at_rest();
+        let rest = judge(&case.flow, &case.client, &case.target);
+        let leg = match side {
+            Side::Client => &mut case.client,
+            Side::Target => &mut case.target,
+        };
+        leg.at.unread = PROMISED_WINDOW;
+        leg.ahead = PROMISED_WINDOW;
+        let judged = judge(&case.flow, &case.client, &case.target);
+        assert_eq!(judged, rest, "{side:?}");
+        assert!(judged.is_ok());
     }
 }
 
