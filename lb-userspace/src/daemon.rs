@@ -110,7 +110,7 @@ fn doorways(bound: &[Bound]) -> std::io::Result<Vec<Doorway>> {
             addresses: addresses.collect::<Result<_, _>>()?,
             admission: listener.admission.clone(),
             // What comes by TLS never becomes a flow.
-            ecn: listener.protocol == config::Protocol::Https,
+            ecn: listener.protocol.ends_tls(),
         })
     };
     bound.iter().map(doorway).collect()
