@@ -1,4 +1,4 @@
-//! `cargo xtask bench echo`: messages there and back through each contender, in
+//! `cargo xtask bench echo|bulk`: messages there and back through each contender, in
 //! interleaved rounds, so that what the machine does meanwhile hits all alike.
 
 use std::io::{BufRead, BufReader, Write};
@@ -18,10 +18,25 @@ use crate::{build, test, workspace};
 
 /// Those Limpet is compared with.
 const TOOLS: [Tool; 2] = [("haproxy", "haproxy"), ("nginx", "nginx-light")];
-/// A chat message, and as much as a proxy's buffer takes at once.
-const SIZES: [usize; 2] = [64, 64 * 1024];
-/// What the kernel path is to reach, of plain forwarding and of HAProxy.
-const TO_REACH: [(Contender, f64); 2] = [(Contender::Forwarding, 1.0), (Contender::Haproxy, 1.8)];
+
+/// What is sent, and what the kernel path is to reach with it.
+pub(super) struct Load {
+    /// Bytes of a message.
+    size: usize,
+    /// The least ratio of Limpet's rate over TC to another's.
+    to_reach: &'static [(Contender, f64)],
+}
+
+/// A chat message.
+pub(super) const SMALL: Load = Load {
+    size: 64,
+    to_reach: &[(Contender::Forwarding, 1.0), (Contender::Haproxy, 1.8)],
+};
+/// As much as a proxy's buffer takes at once.
+pub(super) const BULK: Load = Load {
+    size: 64 * 1024,
+    to_reach: &[(Contender::Forwarding, 0.95)],
+};
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
@@ -48,12 +63,11 @@ impl Options {
 
 struct Sample {
     contender: Contender,
-    size: usize,
     numbers: Numbers,
 }
 
-/// Measures everything and prints the tables.
-pub(super) fn run(options: &Options) -> Result<()> {
+/// Measures everything and prints the table.
+pub(super) fn run(load: &Load, options: &Options) -> Result<()> {
     shell::require_root(
         "bench",
         "it makes network namespaces and loads a BPF program",
@@ -66,36 +80,22 @@ pub(super) fn run(options: &Options) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
-    let samples = runtime.block_on(measure_all(options))?;
-    for size in SIZES {
-        print_table(&samples, size, options);
-    }
-    if options.only.is_empty() {
-        print_goals(&samples);
-    }
+    let samples = runtime.block_on(measure_all(load.size, options))?;
+    print_table(&samples, load.size, options);
+    print_goals(&samples, load);
     Ok(())
 }
 
-async fn measure_all(options: &Options) -> Result<Vec<Sample>> {
+async fn measure_all(size: usize, options: &Options) -> Result<Vec<Sample>> {
     let mut samples = Vec::new();
     for round in 1..=options.rounds {
         say(format!("round {round} of {}", options.rounds));
         for contender in options.contenders() {
-            for size in SIZES {
-                let numbers = measure(contender, size, options)
-                    .await
-                    .with_context(|| format!("{}, {size} bytes", contender.name()))?;
-                println!(
-                    "    {:<32}{size:>6} B {:>9.0}/s",
-                    contender.name(),
-                    numbers.rate
-                );
-                samples.push(Sample {
-                    contender,
-                    size,
-                    numbers,
-                });
-            }
+            let numbers = measure(contender, size, options)
+                .await
+                .with_context(|| contender.name())?;
+            println!("    {:<32}{:>9.0}/s", contender.name(), numbers.rate);
+            samples.push(Sample { contender, numbers });
         }
     }
     Ok(samples)
@@ -161,7 +161,7 @@ fn print_table(samples: &[Sample], size: usize, options: &Options) {
         "", "messages/s", "p50 us", "p99 us"
     );
     for contender in options.contenders() {
-        let column = |value: fn(&Numbers) -> f64| spread(samples, contender, size, value);
+        let column = |value: fn(&Numbers) -> f64| spread(samples, contender, value);
         println!(
             "{:<32}{:>28}{:>20}{:>22}",
             contender.name(),
@@ -172,28 +172,30 @@ fn print_table(samples: &[Sample], size: usize, options: &Options) {
     }
 }
 
-fn print_goals(samples: &[Sample]) {
+/// Ratios within one run, of those that were measured.
+fn print_goals(samples: &[Sample], load: &Load) {
     println!();
-    let rate = |contender| spread(samples, contender, SIZES[0], |numbers| numbers.rate).median;
-    for (other, goal) in TO_REACH {
-        let ratio = rate(Contender::LimpetTc) / rate(other);
-        let reached = if ratio >= goal {
+    let rate = |contender| spread(samples, contender, |numbers| numbers.rate).median;
+    for (other, goal) in load.to_reach {
+        let ratio = rate(Contender::LimpetTc) / rate(*other);
+        if !ratio.is_normal() {
+            continue;
+        }
+        let reached = if ratio >= *goal {
             "reached"
         } else {
             "NOT reached"
         };
         println!(
             "{} bytes, {} against {}: {ratio:.2} times; {goal} to reach: {reached}",
-            SIZES[0],
+            load.size,
             Contender::LimpetTc.name(),
             other.name()
         );
     }
 }
 
-fn spread(samples: &[Sample], of: Contender, size: usize, value: fn(&Numbers) -> f64) -> Spread {
-    let those = samples
-        .iter()
-        .filter(|sample| sample.contender == of && sample.size == size);
+fn spread(samples: &[Sample], of: Contender, value: fn(&Numbers) -> f64) -> Spread {
+    let those = samples.iter().filter(|sample| sample.contender == of);
     Spread::of(those.map(|sample| value(&sample.numbers)))
 }

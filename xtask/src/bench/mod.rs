@@ -16,14 +16,17 @@ use clap::Subcommand;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Benchmark {
-    /// Echo: plain forwarding, Limpet in every mode, HAProxy, nginx.
+    /// Small messages there and back: plain forwarding, Limpet in every mode, HAProxy,
+    /// nginx.
     Echo(echo::Options),
+    /// The same with messages of 64 KiB.
+    Bulk(echo::Options),
     /// A gigabyte of checked streams across the handoff over each of several bad paths.
     Soak(soak::Options),
-    /// The load generator, started by `echo` in the client's namespace.
+    /// The load generator, started by those in the client's namespace.
     #[command(hide = true)]
     Generator(generator::Options),
-    /// The echo server, started by `echo` in a target's namespace.
+    /// The echo server, started by those in a target's namespace.
     #[command(hide = true)]
     Server {
         /// Where to listen.
@@ -35,7 +38,8 @@ pub(crate) enum Benchmark {
 /// Runs one.
 pub(crate) fn run(benchmark: &Benchmark) -> Result<()> {
     match benchmark {
-        Benchmark::Echo(options) => echo::run(options),
+        Benchmark::Echo(options) => echo::run(&echo::SMALL, options),
+        Benchmark::Bulk(options) => echo::run(&echo::BULK, options),
         Benchmark::Soak(options) => soak::run(options),
         Benchmark::Generator(options) => generator::run(options),
         Benchmark::Server { listen } => server::run(*listen),
