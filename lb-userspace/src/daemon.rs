@@ -23,6 +23,7 @@ use crate::drain::{self, Drain, Drainer};
 use crate::ender::Ender;
 use crate::events::Events;
 use crate::metrics::{Metrics, Origin};
+use crate::occupancy::Occupancy;
 use crate::proxy::{Groups, Proxy, Rules, Shared, noted_verdict, target_client};
 use crate::selection::{Address, KERNEL, Selection};
 use crate::target::{Group, Registry, start_checks};
@@ -56,6 +57,8 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let (over, drains) = mpsc::channel(DRAINS);
     tokio::spawn(registry.clone().run(over));
     let first_checks = start_checks(registry.groups(), &shared.metrics);
+    let (connections, flows) = (shared.connections.clone(), dataplane.clone());
+    tokio::spawn(Occupancy::new(registry.clone(), connections, flows).run());
     let admin = Arc::new(administer(&config, registry, &shared, events));
     let ender = admin.ender.clone();
     let retiring = retire::run(drains, ender, config.end_window, admin.events.clone());

@@ -2,8 +2,8 @@
 //!
 //! From top to bottom: `cli` (the command), `config` (a checked configuration),
 //! `daemon` (the parts put together), `listen`, `door`, `tls`, `proxy`, `balance` and
-//! `target`, `dataplane`; beside them `admin`, `metrics`, `events`, `drain`, `ender` and
-//! `retire`.
+//! `target`, `dataplane`; beside them `admin`, `metrics`, `events`, `drain`, `ender`,
+//! `retire` and `occupancy`.
 
 mod access;
 mod admin;
@@ -22,6 +22,7 @@ mod listen;
 mod logging;
 mod metrics;
 mod names;
+mod occupancy;
 mod proxy;
 mod retire;
 mod selection;

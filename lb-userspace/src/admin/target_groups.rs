@@ -39,7 +39,7 @@ fn group_json(group: &Group, tallies: &[Tally]) -> Value {
     json!({
         "name": group.name,
         "protocol": "http",
-        "algorithm": "round_robin",
+        "algorithm": group.config.algorithm.as_str(),
         "fails_open": group.snapshot().fails_open(),
         "targets": targets,
     })

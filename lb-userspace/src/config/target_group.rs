@@ -13,6 +13,7 @@ use super::{HealthCheck, checked_name, defaults, health_check};
 #[derive(Debug, Clone)]
 pub(crate) struct TargetGroup {
     pub(crate) name: String,
+    pub(crate) algorithm: Algorithm,
     /// `None`: every request is balanced anew.
     pub(crate) stickiness: Option<Stickiness>,
     /// How long a deregistered or drained target keeps its sessions; whole seconds.
@@ -66,6 +67,38 @@ pub(crate) struct Stickiness {
     pub(crate) secrets: Vec<Secret>,
 }
 
+/// `target_group.algorithm`: who gets a session that no cookie decides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Algorithm {
+    /// Each in turn.
+    RoundRobin,
+    /// Who has the least requests and upgraded connections.
+    LeastOutstanding,
+    /// By chance.
+    WeightedRandom,
+    /// By the client's address.
+    SourceHash,
+}
+
+const ALGORITHMS: [(&str, Algorithm); 4] = [
+    ("round_robin", Algorithm::RoundRobin),
+    ("least_outstanding", Algorithm::LeastOutstanding),
+    ("weighted_random", Algorithm::WeightedRandom),
+    ("source_hash", Algorithm::SourceHash),
+];
+
+impl Algorithm {
+    /// The word of the configuration.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::RoundRobin => "round_robin",
+            Self::LeastOutstanding => "least_outstanding",
+            Self::WeightedRandom => "weighted_random",
+            Self::SourceHash => "source_hash",
+        }
+    }
+}
+
 /// `stickiness.same_site`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SameSite {
@@ -93,7 +126,7 @@ impl TargetGroup {
 pub(super) fn read(mut section: Section, names: &mut HashSet<String>) -> Option<TargetGroup> {
     let name = checked_name(&mut section, names);
     section.choice("protocol", &[("http", ())], ());
-    section.choice("algorithm", &[("round_robin", ())], ());
+    let algorithm = section.choice("algorithm", &ALGORITHMS, Algorithm::RoundRobin);
     let deregistration_delay = read_deregistration_delay(&mut section);
     let on_unhealthy = section.choice("on_unhealthy", &ON_UNHEALTHY, OnUnhealthy::Keep);
     let proxy_protocol = section.choice("proxy_protocol", &PROXY_PROTOCOLS, ProxyProtocol::Off);
@@ -108,6 +141,7 @@ pub(super) fn read(mut section: Section, names: &mut HashSet<String>) -> Option<
     section.finish();
     Some(TargetGroup {
         name: name?,
+        algorithm,
         stickiness,
         deregistration_delay,
         on_unhealthy,

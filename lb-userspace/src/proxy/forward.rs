@@ -63,7 +63,7 @@ pub(super) async fn forward(
     body: Incoming,
     books: &mut Books,
 ) -> Result<Response<Reply>, Fault> {
-    let mut session = Session::open(route, &mut head.headers);
+    let mut session = Session::open(route, &mut head.headers, peer.caller.said.client.ip());
     headers::strip_request(&mut head.headers);
     headers::forwarded(
         &mut head.headers,
@@ -76,13 +76,15 @@ pub(super) async fn forward(
     let mut fault = Fault::NoTarget;
     while let Some((target, parcel)) = session.target().zip(sender.parcel()) {
         books.chosen(&target);
+        let in_flight = target.load().begin();
         let result = attempt(proxy, peer, route, &target, &head, (parcel, &sender)).await;
         books.received(sender.progress().bytes);
         match result {
             Ok(response) => {
                 target.connected();
                 books.count_verdict(&session);
-                return Ok(finish(response, &session, &target));
+                let response = finish(response, &session, &target);
+                return Ok(response.map(|body| body.holding(in_flight)));
             }
             Err(Failure::Connect(error)) => {
                 fault = connect_fault(error);

@@ -1,6 +1,7 @@
 //! One request's way to a target: the sticky one if it can be had, else a turn.
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -12,6 +13,7 @@ use super::cookie;
 use super::route::Route;
 use super::seal::{Nonce, Payload};
 use super::stickiness::{Stickiness, Verdict};
+use crate::balance;
 use crate::target::{Snapshot, State, Target};
 
 /// Targets dialled for one request; each may take the whole connect timeout.
@@ -25,12 +27,13 @@ pub(super) struct Session<'a> {
     targets: Arc<Snapshot>,
     verdict: Verdict,
     sticky: Option<u64>,
+    source: IpAddr,
     tried: Vec<u64>,
 }
 
 impl<'a> Session<'a> {
     /// Reads the cookies and hides ours from whatever target is chosen.
-    pub(super) fn open(route: &'a Route, headers: &mut HeaderMap) -> Self {
+    pub(super) fn open(route: &'a Route, headers: &mut HeaderMap, source: IpAddr) -> Self {
         let targets = route.group.snapshot();
         let (mut verdict, mut sticky) = (Verdict::None, None);
         if let Some(stickiness) = &route.stickiness {
@@ -45,6 +48,7 @@ impl<'a> Session<'a> {
             targets,
             verdict,
             sticky,
+            source,
             tried: Vec::new(),
         }
     }
@@ -56,9 +60,17 @@ impl<'a> Session<'a> {
         }
         let target = match self.sticky {
             Some(id) => self.targets.find(id),
-            None => self.targets.balance(&self.tried),
+            None => self.targets.balance(self.request(), &self.tried),
         };
         target.cloned()
+    }
+
+    fn request(&self) -> balance::Request {
+        balance::Request {
+            source: self.source,
+            // Without randomness the choice is only a poor one.
+            random: getrandom::u64().unwrap_or_default(),
+        }
     }
 
     /// The connection to `target` failed before a byte was sent.

@@ -122,7 +122,7 @@ async fn open(
     let mut headers = HeaderMap::new();
     let (route, _) = split.choose(&mut headers).ok_or(Fault::NoTarget)?;
     line.note(|record| record.target_group = Some(route.group.name.clone()));
-    let mut session = Session::open(route, &mut headers);
+    let mut session = Session::open(route, &mut headers, caller.said.client.ip());
     let mut fault = Fault::NoTarget;
     while let Some(target) = session.target() {
         line.note(|record| record.target = Some(target.address));
@@ -130,6 +130,7 @@ async fn open(
         match dial::dial(proxy, caller, route, &target, note).await {
             Ok((stream, candidate)) => {
                 target.connected();
+                target.load().upgraded();
                 let listed = proxy.shared.connections.enter(Identity {
                     id: candidate.id(),
                     listener: proxy.listener.name.clone(),

@@ -42,7 +42,7 @@ pub(super) async fn upgrade(
     offer: &Offer,
     books: &mut Books,
 ) -> Result<Response<Reply>, Fault> {
-    let mut session = Session::open(route, &mut head.headers);
+    let mut session = Session::open(route, &mut head.headers, peer.caller.said.client.ip());
     headers::strip_request(&mut head.headers);
     head.headers.remove(CONTENT_LENGTH);
     websocket::mark_upgrade(&mut head.headers);
@@ -57,13 +57,16 @@ pub(super) async fn upgrade(
     books.count_verdict(&session);
     let (target, stream, candidate) = connected?;
     books.chosen(&target);
+    let in_flight = target.load().begin();
     let (response, leg) = ask(proxy, stream, head).await?;
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-        return Ok(refused(response, leg, candidate, &session, &target));
+        let response = refused(response, leg, candidate, &session, &target);
+        return Ok(response.map(|body| body.holding(in_flight)));
     }
     let (mut head, _) = response.into_parts();
     websocket::check_response(offer, &head)?;
     let parts = leg.finish().await.ok_or(Fault::TargetUnreachable)?;
+    target.load().upgraded();
     open(proxy, peer, route, &target, (parts, candidate), books);
     head.version = Version::HTTP_11;
     head.extensions.remove::<OnUpgrade>();

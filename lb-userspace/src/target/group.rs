@@ -42,7 +42,7 @@ impl Group {
             id: id::name_id(&config.name),
             name: config.name.clone(),
             config: config.clone(),
-            current: ArcSwap::from_pointee(Snapshot::new(targets)),
+            current: ArcSwap::from_pointee(Snapshot::new(targets, config.algorithm)),
             changes: watch::Sender::new(()),
             events,
             changing: Mutex::new(()),
@@ -121,7 +121,7 @@ impl Group {
         if same {
             return;
         }
-        let next = Arc::new(Snapshot::new(targets));
+        let next = Arc::new(Snapshot::new(targets, self.config.algorithm));
         self.current.store(next.clone());
         self.changes.send_replace(());
         self.announce(&current, &next);

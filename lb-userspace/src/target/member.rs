@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use serde::{Deserialize, Serialize};
 
 use super::health::{Health, Judge};
+use super::load::Load;
 use crate::id;
 
 /// One backend.
@@ -29,6 +30,7 @@ pub(crate) struct Target {
 #[derive(Debug)]
 pub(super) struct Vitals {
     judge: Mutex<Judge>,
+    load: Arc<Load>,
     /// The judge has counted a failed connect since the last that worked.
     connects_fail: AtomicBool,
 }
@@ -82,6 +84,7 @@ impl Target {
             health: Health::Initial,
             vitals: Arc::new(Vitals {
                 judge: Mutex::new(Judge::new()),
+                load: Arc::default(),
                 connects_fail: AtomicBool::new(false),
             }),
         }
@@ -118,6 +121,11 @@ impl Target {
     pub(super) fn judge(&self) -> MutexGuard<'_, Judge> {
         let judge = &self.vitals.judge;
         judge.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What it has to do.
+    pub(crate) fn load(&self) -> &Arc<Load> {
+        &self.vitals.load
     }
 
     /// A connect for a client worked.

@@ -10,6 +10,7 @@
 
 mod group;
 mod health;
+mod load;
 mod member;
 mod registry;
 mod said;

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use super::health::Health;
 use super::member::{State, Target};
-use crate::balance::RoundRobin;
+use crate::balance::{Balance, Candidate, Request};
+use crate::config::Algorithm;
 
 /// Never changed: a change of the group is another snapshot.
 #[derive(Debug)]
@@ -16,11 +17,11 @@ pub(crate) struct Snapshot {
     open: Vec<Arc<Target>>,
     /// They are unhealthy all.
     fails_open: bool,
-    balance: RoundRobin,
+    balance: Balance,
 }
 
 impl Snapshot {
-    pub(super) fn new(targets: Vec<Arc<Target>>) -> Self {
+    pub(super) fn new(targets: Vec<Arc<Target>>, algorithm: Algorithm) -> Self {
         let by_id = targets
             .iter()
             .map(|target| (target.id, target.clone()))
@@ -35,7 +36,12 @@ impl Snapshot {
             .filter(|target| Some(target.state()) == stage)
             .cloned()
             .collect();
-        let balance = RoundRobin::new(open.iter().map(|target| target.weight).collect());
+        let candidate = |target: &Arc<Target>| Candidate {
+            id: target.id,
+            weight: target.weight,
+        };
+        let candidates: Vec<Candidate> = open.iter().map(candidate).collect();
+        let balance = Balance::new(algorithm, &candidates);
         Self {
             targets,
             by_id,
@@ -50,14 +56,12 @@ impl Snapshot {
         self.by_id.get(&id)
     }
 
-    /// The target whose turn it is, leaving out those in `tried`.
-    pub(crate) fn balance(&self, tried: &[u64]) -> Option<&Arc<Target>> {
-        let untried = |index: usize| {
-            self.open
-                .get(index)
-                .is_some_and(|target| !tried.contains(&target.id))
-        };
-        self.open.get(self.balance.next(untried)?)
+    /// The target for a request that no cookie decides, leaving out those in `tried`.
+    pub(crate) fn balance(&self, request: Request, tried: &[u64]) -> Option<&Arc<Target>> {
+        let open = |index: usize| self.open.get(index);
+        let untried = |index| open(index).is_some_and(|target| !tried.contains(&target.id));
+        let load = |index| open(index).map_or(0, |target| target.load().outstanding());
+        open(self.balance.choose(request, untried, load)?)
     }
 
     /// Whether all are unhealthy, and get requests all the same.

@@ -15,14 +15,17 @@ fn target(number: u8, health: Health) -> Target {
 }
 
 fn snapshot(targets: &[Target]) -> Snapshot {
-    Snapshot::new(targets.iter().cloned().map(Arc::new).collect())
+    Snapshot::new(
+        targets.iter().cloned().map(Arc::new).collect(),
+        Algorithm::RoundRobin,
+    )
 }
 
 /// The last octets of those that twelve picks reach, each once.
 fn reached(targets: &[Target]) -> Vec<u8> {
     let snapshot = snapshot(targets);
     let mut reached: Vec<u8> = (0..12)
-        .filter_map(|_| snapshot.balance(&[]))
+        .filter_map(|_| snapshot.balance(ANY, &[]))
         .map(|target| match target.address {
             SocketAddr::V4(address) => address.ip().octets()[3],
             SocketAddr::V6(_) => 0,
@@ -33,6 +36,10 @@ fn reached(targets: &[Target]) -> Vec<u8> {
     reached
 }
 
+const ANY: Request = Request {
+    source: std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST),
+    random: 0,
+};
 const UNHEALTHY: Health = Health::Unhealthy(Failure::Refused);
 const DRAIN: Option<Drain> = Some(Drain {
     until: 0,
@@ -80,4 +87,54 @@ fn a_cookies_target_is_down_only_while_others_are_not() {
         ..sick.clone()
     };
     assert!(!snapshot(std::slice::from_ref(&draining)).is_down(&draining));
+}
+
+#[test]
+fn picks_while_targets_come_and_go_are_always_of_one_snapshot() {
+    use crate::config::TargetGroup;
+    use crate::events::Events;
+    use crate::target::Group;
+    use crate::target::said::Wanted;
+
+    let group = Group::new(&TargetGroup::with_defaults("chat"), Events::default());
+    let wanted = |first: u8| -> Vec<Wanted> {
+        (first..first + 3)
+            .map(|number| Wanted {
+                address: SocketAddr::from(([10, 0, 0, number], 80)),
+                weight: 1,
+                drain: None,
+            })
+            .collect()
+    };
+    let sets = [wanted(1), wanted(4)];
+    group.reconcile(&sets[0]);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                for _ in 0..20_000 {
+                    let snapshot = group.snapshot();
+                    let picks = (0..3).filter_map(|_| snapshot.balance(ANY, &[]));
+                    let mut ids: Vec<u64> = picks.map(|target| target.id).collect();
+                    // Others take turns too: a pick is of this snapshot all the same.
+                    assert!(ids.iter().all(|id| snapshot.find(*id).is_some()));
+                    assert_eq!(snapshot.targets().len(), 3);
+                    ids.dedup();
+                    assert!(!ids.is_empty());
+                }
+            });
+        }
+        for turn in 0..500 {
+            group.reconcile(&sets[(turn + 1) % 2]);
+        }
+    });
+    let last: Vec<SocketAddr> = group
+        .snapshot()
+        .targets()
+        .iter()
+        .map(|one| one.address)
+        .collect();
+    assert_eq!(
+        last,
+        sets[0].iter().map(|one| one.address).collect::<Vec<_>>()
+    );
 }
