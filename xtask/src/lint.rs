@@ -14,6 +14,11 @@ pub(crate) fn run() -> Result<()> {
     install::toolchain()?;
     shell::run(shell::cargo().args(["fmt", "--all", "--check"]))?;
     shell::run(kernel(shell::cargo().args(["fmt", "--check"])))?;
+    shell::run(
+        shell::cargo()
+            .args(["fmt", "--check"])
+            .current_dir(workspace::root().join("fuzz")),
+    )?;
     shell::run(shell::cargo().args([
         "clippy",
         "--workspace",
