@@ -178,7 +178,7 @@ impl<'lab> Daemon<'lab> {
             admin,
             shows_log: true,
         };
-        daemon.ready().await?;
+        daemon.ready(READY).await?;
         Ok(daemon)
     }
 
@@ -196,7 +196,13 @@ impl<'lab> Daemon<'lab> {
     /// Starts it again with the same configuration, waits until it is ready.
     pub async fn restart(&mut self) -> Result<()> {
         self.child = spawn(self.lab, self.privileges)?;
-        self.ready().await
+        self.ready(READY).await
+    }
+
+    /// The same, for one that has much to take over.
+    pub async fn restart_within(&mut self, deadline: Duration) -> Result<()> {
+        self.child = spawn(self.lab, self.privileges)?;
+        self.ready(deadline).await
     }
 
     /// TERM, and how it ended.
@@ -224,11 +230,11 @@ impl<'lab> Daemon<'lab> {
         self.shows_log = false;
     }
 
-    async fn ready(&mut self) -> Result<()> {
+    async fn ready(&mut self, deadline: Duration) -> Result<()> {
         let Self {
             admin, child, lab, ..
         } = self;
-        until("the daemon is ready", READY, async || {
+        until("the daemon is ready", deadline, async || {
             if let Some(status) = child.try_wait()? {
                 let log = fs::read_to_string(log_file(lab)).unwrap_or_default();
                 bail!("the daemon ended with {status} instead of getting ready:\n{log}");

@@ -8,6 +8,7 @@ mod numbers;
 mod poller;
 mod server;
 mod soak;
+mod table;
 
 use std::net::SocketAddr;
 
@@ -23,6 +24,8 @@ pub(crate) enum Benchmark {
     Bulk(echo::Options),
     /// A gigabyte of checked streams across the handoff over each of several bad paths.
     Soak(soak::Options),
+    /// The flow table with a million flows: cost of a packet, memory, listing.
+    Table(table::Options),
     /// The load generator, started by those in the client's namespace.
     #[command(hide = true)]
     Generator(generator::Options),
@@ -41,6 +44,7 @@ pub(crate) fn run(benchmark: &Benchmark) -> Result<()> {
         Benchmark::Echo(options) => echo::run(&echo::SMALL, options),
         Benchmark::Bulk(options) => echo::run(&echo::BULK, options),
         Benchmark::Soak(options) => soak::run(options),
+        Benchmark::Table(options) => table::run(options),
         Benchmark::Generator(options) => generator::run(options),
         Benchmark::Server { listen } => server::run(*listen),
     }
