@@ -8,13 +8,18 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use futures_util::{SinkExt, StreamExt};
 use lb_tests::admin::Connection;
-use lb_tests::client::Client;
+use lb_tests::client::{Client, who};
+use lb_tests::counters::Counters;
 use lb_tests::daemon::Config;
 use lb_tests::lab::{Lab, Offloads};
 use lb_tests::namespace::Namespace;
+use lb_tests::pattern::Pattern;
 use lb_tests::scene::Scene;
 use lb_tests::until::{until, when};
+use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::Message;
 
 const SETTLED: Duration = Duration::from_secs(30);
 /// How far every direction of every connection must get, in bytes.
@@ -182,6 +187,56 @@ async fn links_of_different_sizes() -> Result<()> {
     })
     .await
 }
+
+/// A client that reads nothing stops its target from reading, too: the target's window
+/// closes, the client probes it, and all that waited arrives once the client reads.
+#[tokio::test(flavor = "multi_thread")]
+async fn closed_windows_open_again() -> Result<()> {
+    let lab = Lab::new()?;
+    let unscaled = Kind {
+        scaling: false,
+        ..USUAL
+    };
+    unscaled.set(&lab.client)?;
+    let config = Config {
+        targets: vec![lab.target(1)],
+        ..Config::new(&lab, "tc")
+    };
+    let scene = Scene::set(&lab, &config).await?;
+    let (mut socket, _) = scene.client.web_socket("/ws", None).await?;
+    who(&mut socket).await?;
+    scene.settled(1).await?;
+    let (mut to_target, mut from_target) = socket.split();
+    let messages = || (0..MORE_THAN_BUFFERS_HOLD).map(|n| Pattern::new(n).bytes(65_536));
+    let sender = tokio::spawn(async move {
+        for message in messages() {
+            to_target.send(Message::binary(message)).await?;
+        }
+        anyhow::Ok(())
+    });
+    // The target cannot get rid of its echo, and stops reading.
+    for (end, counter) in [
+        (&lab.targets[0], "TcpExt.TCPToZeroWindowAdv"),
+        (&lab.client, "TcpExt.TCPWinProbe"),
+    ] {
+        until(counter, TAKES, async || {
+            let count = Counters::read(end)?.get(counter)?;
+            when(count > 0, || format!("never in {}", end.name()))
+        })
+        .await?;
+    }
+    for message in messages() {
+        let echo = timeout(TAKES, from_target.next())
+            .await?
+            .context("closed")??;
+        ensure!(echo.into_data() == message, "not what was sent");
+    }
+    sender.await??;
+    Ok(())
+}
+
+/// Messages of 64 KiB that do not all fit in the buffers from here to there and back.
+const MORE_THAN_BUFFERS_HOLD: u64 = 500;
 
 /// Packets that are yet to be cut into segments and longer than the length field of
 /// IPv4 can say (BIG TCP).
