@@ -15,6 +15,7 @@ use tokio_tungstenite::tungstenite::{Message, http};
 
 use crate::head::{self, Head};
 use crate::namespace::Namespace;
+use crate::until::patient;
 use crate::web_socket;
 
 /// Nothing in the lab takes longer to answer.
@@ -62,7 +63,7 @@ impl<'lab> Client<'lab> {
 
     /// A connection, nothing sent yet.
     pub async fn connect(&self) -> Result<TcpStream> {
-        timeout(PATIENCE, self.namespace.connect(self.address)).await?
+        timeout(patient(PATIENCE), self.namespace.connect(self.address)).await?
     }
 
     /// One GET on a connection of its own.
@@ -108,7 +109,7 @@ impl<'lab> Client<'lab> {
                 .insert(http::header::COOKIE, cookie.parse()?);
         }
         let handshake = tokio_tungstenite::client_async(request, stream);
-        let (socket, response) = timeout(PATIENCE, handshake)
+        let (socket, response) = timeout(patient(PATIENCE), handshake)
             .await?
             .context("the handshake")?;
         Ok((socket, response.headers().clone()))
@@ -152,7 +153,9 @@ pub async fn read_answer(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Result
             head,
         })
     };
-    timeout(PATIENCE, whole).await.context("no answer")?
+    timeout(patient(PATIENCE), whole)
+        .await
+        .context("no answer")?
 }
 
 /// Reads the head of a 101 that answers `key`, and answers what followed it.
@@ -161,7 +164,7 @@ pub async fn read_switching(
     buffer: &mut Vec<u8>,
     key: &str,
 ) -> Result<Vec<u8>> {
-    let head = timeout(PATIENCE, head::read(stream, buffer))
+    let head = timeout(patient(PATIENCE), head::read(stream, buffer))
         .await
         .context("no answer to the handshake")??
         .context("closed during the handshake")?;
@@ -177,7 +180,7 @@ pub async fn read_switching(
 /// The next message that is not a ping or pong.
 pub async fn receive(socket: &mut WebSocket) -> Result<Message> {
     loop {
-        match timeout(PATIENCE, socket.next())
+        match timeout(patient(PATIENCE), socket.next())
             .await
             .context("no message")?
         {
@@ -190,7 +193,7 @@ pub async fn receive(socket: &mut WebSocket) -> Result<Message> {
 
 /// Sends a message and awaits the next one.
 pub async fn ask(socket: &mut WebSocket, message: impl Into<Message>) -> Result<Message> {
-    timeout(PATIENCE, socket.send(message.into()))
+    timeout(patient(PATIENCE), socket.send(message.into()))
         .await
         .context("sending")??;
     receive(socket).await

@@ -99,15 +99,47 @@ impl Lab {
             settings(namespace)?;
         }
         for number in 0..=TARGETS {
-            lab.wire(number, offloads)?;
+            lab.plug(number, offloads)?;
         }
         lab.balancer
             .output(Command::new("ip").args(["link", "set", "lo", "up"]))?;
         Ok(lab)
     }
 
+    /// Takes away the wire to end `number`, with both its interfaces.
+    pub fn unplug(&self, number: usize) -> Result<()> {
+        let name = interface(number);
+        self.balancer
+            .output(Command::new("ip").args(["link", "delete", &name]))
+            .map(drop)
+    }
+
+    /// Moves the addresses of a wire's two interfaces into a VLAN on it.
+    pub fn tag(&self, number: usize, vlan: u16) -> Result<()> {
+        let ((near4, near6), (far4, far6)) = (addresses(number, 1), addresses(number, 2));
+        let name = interface(number);
+        let orders = |parent: &str, v4, v6| {
+            format!(
+                "link add link {parent} name {parent}.{vlan} type vlan id {vlan}\n\
+                 addr flush dev {parent} scope global\n\
+                 addr add {v4}/24 dev {parent}.{vlan}\n\
+                 addr add {v6}/64 dev {parent}.{vlan} nodad\n\
+                 link set {parent}.{vlan} up\n"
+            )
+        };
+        self.balancer.feed(
+            Command::new("ip").args(["-batch", "-"]),
+            &orders(&name, near4, near6),
+        )?;
+        let routes = format!("route add default via {near4}\nroute add ::/0 via {near6}\n");
+        self.end(number).feed(
+            Command::new("ip").args(["-batch", "-"]),
+            &(orders(END, far4, far6) + &routes),
+        )
+    }
+
     /// The wire to end `number`: 0 is the client, others are targets.
-    fn wire(&self, number: usize, offloads: Offloads) -> Result<()> {
+    pub fn plug(&self, number: usize, offloads: Offloads) -> Result<()> {
         let (name, end) = (interface(number), self.end(number));
         let (near4, near6) = addresses(number, 1);
         let (far4, far6) = addresses(number, 2);

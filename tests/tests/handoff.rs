@@ -9,7 +9,7 @@ use lb_tests::client::{WebSocket, ask, who};
 use lb_tests::daemon::{Config, config_file, limpet};
 use lb_tests::lab::Lab;
 use lb_tests::scene::{Scene, play};
-use lb_tests::until::{until, when};
+use lb_tests::until::{patient, until, when};
 use tokio::io::AsyncReadExt;
 use tokio::time::timeout;
 
@@ -185,5 +185,7 @@ async fn chat(socket: &mut WebSocket) -> Result<()> {
         }
         Ok(())
     };
-    timeout(MESSAGES_TAKE, all).await.context("too slow")?
+    timeout(patient(MESSAGES_TAKE), all)
+        .await
+        .context("too slow")?
 }

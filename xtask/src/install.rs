@@ -123,15 +123,21 @@ fn apt(packages: &[&str]) -> Result<()> {
         "installing Debian packages: {}",
         packages.join(" ")
     ));
-    if !lists_are_fresh() {
-        shell::run(shell::command("apt-get").args(["update", "-qq"]))?;
-    }
+    lists()?;
     shell::run(
         shell::command("apt-get")
             .args(["install", "-y", "-qq", "--no-install-recommends"])
             .args(packages)
             .env("DEBIAN_FRONTEND", "noninteractive"),
     )
+}
+
+/// Fetches Debian's package lists unless they are of today.
+pub(crate) fn lists() -> Result<()> {
+    if lists_are_fresh() {
+        return Ok(());
+    }
+    shell::run(shell::command("apt-get").args(["update", "-qq"]))
 }
 
 fn lists_are_fresh() -> bool {

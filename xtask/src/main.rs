@@ -9,6 +9,7 @@ mod lint;
 mod shell;
 mod test;
 mod toolchain;
+mod vm;
 mod workspace;
 
 use std::process::ExitCode;
@@ -29,6 +30,8 @@ enum Verb {
     Build,
     /// Run every test, those with network namespaces too (needs root).
     Test(test::Options),
+    /// Boot other kernels, and test in them (needs root).
+    Vm(vm::Options),
     /// Watch one WebSocket from cookie to kernel to kill -9 (needs root).
     Demo(demo::Options),
     /// Check formatting, lints, documentation and dependencies.
@@ -42,6 +45,7 @@ fn main() -> ExitCode {
     let done = match Arguments::parse().verb {
         Verb::Build => build::run().map(drop),
         Verb::Test(options) => test::run(&options),
+        Verb::Vm(options) => vm::run(&options),
         Verb::Demo(options) => demo::run(&options),
         Verb::Lint => lint::run(),
         Verb::Bench(benchmark) => bench::run(&benchmark),

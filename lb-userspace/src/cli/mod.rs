@@ -1,6 +1,7 @@
 //! The command line: verbs, options, exit status.
 
 mod client;
+mod doctor;
 mod table;
 mod targets;
 mod verbs;
@@ -101,6 +102,15 @@ enum Verb {
         #[command(flatten)]
         ask: Ask,
     },
+    /// Look at what this host has and lacks for the fast path; needs no daemon.
+    Doctor {
+        /// The configuration that is to run here; else the defaults.
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Detach the kernel program and remove what is pinned.
     Detach {
         /// The configuration that names the pin directory; else the default one.
@@ -162,6 +172,7 @@ pub(crate) fn main() -> ExitCode {
             ask,
         } => targets::weigh(&ask, &target, weight),
         Verb::Reset { id, ask } => verbs::reset(&ask, &id),
+        Verb::Doctor { config, json } => doctor::run(config.as_deref(), json),
         Verb::Detach { config, force } => detach(config.as_deref(), force),
     };
     match done {
@@ -204,7 +215,7 @@ fn check(file: &Path) -> anyhow::Result<()> {
 fn detach(config: Option<&Path>, force: bool) -> anyhow::Result<()> {
     let pin_dir = match config {
         Some(file) => Config::load(file)?.fastpath.pin_dir,
-        None => crate::config::default_pin_dir(),
+        None => crate::config::default_fastpath().pin_dir,
     };
     let report = dataplane::detach(&pin_dir, force)?;
     match (report.found, report.ended) {

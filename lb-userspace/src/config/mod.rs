@@ -148,9 +148,9 @@ impl Config {
     }
 }
 
-/// Where maps and links are pinned unless the configuration says otherwise.
-pub(crate) fn default_pin_dir() -> PathBuf {
-    PathBuf::from(defaults::PIN_DIR)
+/// The fast path as it is unless the configuration says otherwise.
+pub(crate) fn default_fastpath() -> Settings {
+    fastpath::read(Section::root(toml::Table::new(), Problems::default()))
 }
 
 fn read_target_groups(root: &mut Section) -> Vec<TargetGroup> {

@@ -12,6 +12,7 @@ mod batch;
 mod candidate;
 mod census;
 mod closing;
+mod doctor;
 mod doors;
 mod judge;
 #[cfg(feature = "kernel-log")]
@@ -41,6 +42,7 @@ use tokio::sync::mpsc;
 
 use active::Active;
 pub(crate) use candidate::{Candidate, limits};
+pub(crate) use doctor::{Finding, Level, examine};
 pub(crate) use doors::Turned;
 pub(crate) use lb_common::syn::Limits;
 pub(crate) use reader::Place;
@@ -279,10 +281,11 @@ pub(crate) struct DetachReport {
 /// Detaches the programs and removes the maps. Refuses while flows live unless
 /// `force`, which resets both ends of each.
 pub(crate) fn detach(pin_dir: &FsPath, force: bool) -> anyhow::Result<DetachReport> {
+    let others = attach::clear(pin_dir, force)?;
     if !attach::versioned(pin_dir).is_dir() {
         return Ok(DetachReport {
             ended: 0,
-            found: false,
+            found: others > 0,
         });
     }
     let pins = attach::PinDir::open(pin_dir)?;
@@ -332,8 +335,15 @@ fn cut(table: &table::Table, entry: &table::Entry) -> anyhow::Result<()> {
 fn start(settings: &Settings, events: mpsc::Sender<Event>) -> anyhow::Result<Fastpath> {
     let (active, hints) = match prepare(settings) {
         Ok(prepared) => prepared,
-        Err(error) if error.is::<attach::InUse>() => return Err(error),
-        Err(error) => return Ok(Fastpath::Off(first_line(&format!("{error:#}")))),
+        Err(error) if error.is::<attach::InUse>() || error.is::<attach::OtherLayout>() => {
+            return Err(error);
+        }
+        Err(error) => {
+            let whole = format!("{error:#}");
+            // Of a refused program, what the verifier minded is at the end.
+            tracing::debug!(error = whole, "no fast path");
+            return Ok(Fastpath::Off(first_line(&whole)));
+        }
     };
     let adopted = adopt::adopt(&active).context("adopting the flows of an earlier daemon")?;
     for interface in active.status() {
@@ -358,6 +368,7 @@ fn first_line(text: &str) -> String {
 fn prepare(
     settings: &Settings,
 ) -> anyhow::Result<(Active, aya::maps::RingBuf<aya::maps::MapData>)> {
+    attach::clear(&settings.pin_dir, false)?;
     let pins = attach::PinDir::open(&settings.pin_dir)?;
     routing::open();
     let (mut ebpf, hints) = attach::load(&pins, settings.max_flows, &settings.source_ports)?;

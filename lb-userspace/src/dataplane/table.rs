@@ -20,6 +20,9 @@ use super::types::{FlowHandle, FlowInfo, Owner, Path, Request as Asked};
 /// BPF_NOEXIST: an entry that is there belongs to somebody.
 const NO_EXIST: u64 = 1;
 
+/// How often a change of a table is tried again that has met another.
+const BUSY_TRIES: usize = 16;
+
 /// The maps of the data plane and the program that changes flows atomically.
 pub(super) struct Table {
     flows: HashMap<MapData, FlowKey, Flow>,
@@ -73,14 +76,14 @@ impl Table {
     /// Inserts an observing flow. `AlreadyExists`: a flow with the client's or the
     /// target leg's key is still there; `StorageFull`: the table is full.
     pub(super) fn insert(&mut self, client: &FlowKey, flow: &Flow) -> io::Result<()> {
-        self.flows.insert(client, flow, NO_EXIST).map_err(into_io)?;
+        let flows = &mut self.flows;
+        patiently(|| flows.insert(client, flow, NO_EXIST)).map_err(into_io)?;
         let target = address::target_key(client, &flow.target);
-        self.targets
-            .insert(target, client, NO_EXIST)
-            .map_err(|error| {
-                let _ = self.flows.remove(client);
-                into_io(error)
-            })?;
+        let targets = &mut self.targets;
+        patiently(|| targets.insert(target, client, NO_EXIST)).map_err(|error| {
+            let _ = patiently(|| self.flows.remove(client));
+            into_io(error)
+        })?;
         self.census.came(flow);
         Ok(())
     }
@@ -120,8 +123,8 @@ impl Table {
             return Ok(false);
         };
         let target = address::target_key(&entry.client, &entry.flow.target);
-        ignore_missing(self.targets.remove(&target))?;
-        ignore_missing(self.flows.remove(&entry.client))?;
+        ignore_missing(patiently(|| self.targets.remove(&target)))?;
+        ignore_missing(patiently(|| self.flows.remove(&entry.client)))?;
         self.census.went(&flow);
         Ok(true)
     }
@@ -167,7 +170,7 @@ impl Table {
 
     /// Removes an index entry that leads nowhere.
     pub(super) fn remove_index(&mut self, target: &FlowKey) -> io::Result<()> {
-        ignore_missing(self.targets.remove(target))
+        ignore_missing(patiently(|| self.targets.remove(target)))
     }
 
     /// Packets by direction and outcome, summed over CPUs.
@@ -256,6 +259,22 @@ pub(super) fn monotonic() -> Duration {
     clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE)
         .map(Duration::from)
         .unwrap_or_default()
+}
+
+/// Before Linux 6.15 a change of a hash answers EBUSY if it meets another in the same
+/// bucket on the same processor (`htab_lock_bucket`). The other is over in microseconds.
+fn patiently<T>(mut change: impl FnMut() -> Result<T, MapError>) -> Result<T, MapError> {
+    for _ in 0..BUSY_TRIES {
+        match change() {
+            Err(MapError::SyscallError(error))
+                if error.io_error.raw_os_error() == Some(libc::EBUSY) =>
+            {
+                std::thread::yield_now();
+            }
+            result => return result,
+        }
+    }
+    change()
 }
 
 fn ignore_missing(result: Result<(), MapError>) -> io::Result<()> {

@@ -9,9 +9,11 @@
 
 mod choice;
 mod driver;
+mod layouts;
 mod netlink;
 mod object;
 mod pins;
+mod prospect;
 mod tc;
 mod xdp;
 
@@ -24,8 +26,10 @@ use nix::ifaddrs::getifaddrs;
 use nix::net::if_::{InterfaceFlags as Flags, if_nametoindex};
 
 use super::types::{InterfaceStatus, Mode, Path, Settings};
+pub(super) use layouts::{OtherLayout, clear, other_layouts};
 pub(super) use object::load;
-pub(super) use pins::{InUse, PinDir, versioned};
+pub(super) use pins::{CUSTOMARY, InUse, PinDir, is_bpffs, versioned};
+pub(super) use prospect::{Prospect, prospects};
 
 /// How often the interfaces are looked at.
 const LOOK: Duration = Duration::from_secs(1);
@@ -72,7 +76,7 @@ impl Attachments {
             attached: Vec::new(),
             looked: Instant::now(),
         };
-        for name in all.wanted()? {
+        for name in wanted(&all.configured)? {
             let attached = all.attach(ebpf, &name);
             all.attached.push(attached);
         }
@@ -110,7 +114,7 @@ impl Attachments {
             return false;
         }
         self.looked = Instant::now();
-        let Ok(names) = self.wanted() else {
+        let Ok(names) = wanted(&self.configured) else {
             return false;
         };
         names.len() != self.attached.len()
@@ -122,7 +126,9 @@ impl Attachments {
 
     /// Attaches what is not; says what it found and did.
     pub(super) fn care(&mut self, ebpf: &mut Ebpf) {
-        let Ok(names) = self.wanted() else { return };
+        let Ok(names) = wanted(&self.configured) else {
+            return;
+        };
         let before = mem::take(&mut self.attached);
         for old in before.iter().filter(|old| !names.contains(&old.name)) {
             tracing::warn!(interface = old.name, "the interface is gone");
@@ -224,7 +230,7 @@ impl Attachments {
             *id = program.info()?.id();
         }
         let interface = netlink::interface(name)?.context("the interface has just gone")?;
-        let choice = choice::choose(self.mode, &xdp::facts(&self.pins, name, &interface));
+        let choice = choice::choose(self.mode, &xdp::facts(self.pins.path(), name, &interface));
         let Some(mode) = choice.xdp else {
             xdp::detach(&self.pins, index);
             return Ok((programs, format!("{} ({how})", choice.reason)));
@@ -237,24 +243,6 @@ impl Attachments {
             Err(error) => format!("XDP refused ({error:#}), TC instead ({how})"),
         };
         Ok((programs, reason))
-    }
-
-    /// The configured interfaces, or all that are up, have an address and are not
-    /// loopback: those that can lead to clients and targets.
-    fn wanted(&self) -> anyhow::Result<Vec<String>> {
-        if !self.configured.is_empty() {
-            return Ok(self.configured.clone());
-        }
-        let mut names = Vec::new();
-        for interface in getifaddrs().context("listing interfaces")? {
-            let usable = interface.flags.contains(Flags::IFF_UP)
-                && !interface.flags.contains(Flags::IFF_LOOPBACK)
-                && interface.address.is_some();
-            if usable && !names.contains(&interface.interface_name) {
-                names.push(interface.interface_name);
-            }
-        }
-        Ok(names)
     }
 
     fn indices(&self) -> Vec<u32> {
@@ -271,6 +259,24 @@ impl Attached {
     fn has_failed(&self) -> bool {
         self.index.is_some() && self.programs.is_none()
     }
+}
+
+/// The configured interfaces, or all that are up, have an address and are not
+/// loopback: those that can lead to clients and targets.
+fn wanted(configured: &[String]) -> anyhow::Result<Vec<String>> {
+    if !configured.is_empty() {
+        return Ok(configured.to_vec());
+    }
+    let mut names = Vec::new();
+    for interface in getifaddrs().context("listing interfaces")? {
+        let usable = interface.flags.contains(Flags::IFF_UP)
+            && !interface.flags.contains(Flags::IFF_LOOPBACK)
+            && interface.address.is_some();
+        if usable && !names.contains(&interface.interface_name) {
+            names.push(interface.interface_name);
+        }
+    }
+    Ok(names)
 }
 
 fn pin_name(kind: &str, index: u32) -> String {

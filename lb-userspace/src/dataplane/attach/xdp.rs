@@ -59,13 +59,14 @@ pub(super) fn detach(pins: &PinDir, index: u32) {
 }
 
 /// The program in the pinned link of this interface, if there is one.
-pub(super) fn linked(pins: &PinDir, index: u32) -> Option<u32> {
-    let link = PinnedLink::from_pin(pins.pin(&pin_name(PIN, index))).ok()?;
+fn linked(pins: &FsPath, index: u32) -> Option<u32> {
+    let link = PinnedLink::from_pin(pins.join(pin_name(PIN, index))).ok()?;
     Some(FdLink::from(link).info().ok()?.program_id())
 }
 
-/// What there is to know of an interface before choosing.
-pub(super) fn facts(pins: &PinDir, name: &str, interface: &Interface) -> Facts {
+/// What there is to know of an interface before choosing; `pins` is the directory with
+/// our own links.
+pub(super) fn facts(pins: &FsPath, name: &str, interface: &Interface) -> Facts {
     let ours = linked(pins, interface.index);
     Facts {
         driver: match &interface.kind {
