@@ -4,6 +4,7 @@ mod connection;
 mod contender;
 mod echo;
 mod generator;
+mod handoff;
 mod numbers;
 mod poller;
 mod server;
@@ -26,6 +27,8 @@ pub(crate) enum Benchmark {
     Soak(soak::Options),
     /// The flow table with a million flows: cost of a packet, memory, listing.
     Table(table::Options),
+    /// Handoff: how soon connections reach the kernel, and at what cost.
+    Handoff(handoff::Options),
     /// The load generator, started by those in the client's namespace.
     #[command(hide = true)]
     Generator(generator::Options),
@@ -45,6 +48,7 @@ pub(crate) fn run(benchmark: &Benchmark) -> Result<()> {
         Benchmark::Bulk(options) => echo::run(&echo::BULK, options),
         Benchmark::Soak(options) => soak::run(options),
         Benchmark::Table(options) => table::run(options),
+        Benchmark::Handoff(options) => handoff::run(options),
         Benchmark::Generator(options) => generator::run(options),
         Benchmark::Server { listen } => server::run(*listen),
     }
