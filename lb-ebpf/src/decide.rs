@@ -1,7 +1,7 @@
 //! The decision on a parsed packet, the same for both hooks.
 
 use lb_common::door::knocks;
-use lb_common::flow::{Flow, FlowKey, Side};
+use lb_common::flow::{Flow, Side};
 use lb_common::icmp::Report;
 use lb_common::outcome::{Direction, Outcome};
 use lb_common::packet::{Oddity, Segment, Shape, flags};

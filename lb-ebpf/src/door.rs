@@ -5,6 +5,10 @@
 //!
 //! Both are functions of their own, with a stack of their own: the way of a flow's
 //! packet has none to spare.
+#![expect(
+    clippy::needless_borrows_for_generic_args,
+    reason = "keys stay where they are, in a map: by value they would be copied to the stack"
+)]
 
 use aya_ebpf::EbpfContext;
 use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;

@@ -43,9 +43,10 @@ pub fn way(ctx: &TcContext, family: Family, leg: &Tuple, length: u32, learned: u
     let answer = ask(ctx.skb.skb.cast(), query, BPF_FIB_LOOKUP_SKIP_NEIGH);
     match answer {
         BPF_FIB_LKUP_RET_SUCCESS => Way::Open(query.ifindex, Some(next_hop(query))),
-        // SAFETY: integers of one size; a refused packet's answer is the MTU.
         BPF_FIB_LKUP_RET_FRAG_NEEDED => {
-            Way::Narrow(u32::from(unsafe { query.__bindgen_anon_1.mtu_result }))
+            // SAFETY: integers of one size; a refused packet's answer is the MTU.
+            let mtu = unsafe { query.__bindgen_anon_1.mtu_result };
+            Way::Narrow(u32::from(mtu))
         }
         BPF_FIB_LKUP_RET_BLACKHOLE | BPF_FIB_LKUP_RET_UNREACHABLE | BPF_FIB_LKUP_RET_PROHIBIT => {
             Way::Closed
