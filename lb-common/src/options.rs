@@ -116,6 +116,14 @@ impl Options {
         self.apply(packet, segment)
     }
 
+    /// The buffer with these two bytes in front, for [`Packet::copy_in`]: the kernel's
+    /// stack has no room for another.
+    #[inline(always)]
+    pub fn holding(&mut self, bytes: [u8; 2]) -> &[u8; ROOM] {
+        [self.bytes[0], self.bytes[1]] = bytes;
+        &self.bytes
+    }
+
     /// The TSval, if there is one.
     #[inline(always)]
     pub fn timestamp<P: Packet>(&mut self, packet: &P, segment: &Segment) -> Option<u32> {

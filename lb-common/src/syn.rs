@@ -8,7 +8,7 @@
 use crate::checksum::Diff;
 use crate::flow::Shifts;
 use crate::options::Options;
-use crate::packet::{Packet, ROOM, Segment, flags};
+use crate::packet::{Packet, Segment, flags};
 
 /// What the client's leg has; kept in the flow's shifts until the commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,9 +91,7 @@ impl Limits {
             segment.offset & !AE,
             segment.flags & !(flags::ECE | flags::CWR),
         ];
-        let mut bytes = [0; ROOM];
-        [bytes[0], bytes[1]] = [offset, flags];
-        packet.copy_in(segment.tcp() + 12, &bytes, 2)?;
+        packet.copy_in(segment.tcp() + 12, options.holding([offset, flags]), 2)?;
         Some(change.word(
             u16::from_be_bytes(offered),
             u16::from_be_bytes([offset, flags]),
