@@ -131,7 +131,8 @@ impl Lab {
             Command::new("ip").args(["-batch", "-"]),
             &orders(&name, near4, near6),
         )?;
-        let routes = format!("route add default via {near4}\nroute add ::/0 via {near6}\n");
+        // The one of IPv6 has outlived its address.
+        let routes = format!("route replace default via {near4}\nroute replace ::/0 via {near6}\n");
         self.end(number).feed(
             Command::new("ip").args(["-batch", "-"]),
             &(orders(END, far4, far6) + &routes),

@@ -7,7 +7,7 @@ mod initramfs;
 mod kernel;
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
@@ -18,7 +18,7 @@ use serde_json::Value;
 
 use crate::install::{self, Tool};
 use crate::shell::{self, say};
-use crate::{build, test};
+use crate::{build, test, workspace};
 use guest::Step;
 
 /// What boots a kernel and fills its initramfs, beyond what the lab calls.
@@ -116,7 +116,8 @@ fn binaries() -> Result<HashMap<String, PathBuf>> {
     Ok(binaries)
 }
 
-/// Name and path of every test binary that a cargo command builds.
+/// Name and path of every test binary that a cargo command builds, but for those of
+/// lb-common: nothing of it needs a kernel, and a name of it is one of the lab's too.
 fn executables(cargo: &mut Command) -> Result<Vec<(String, PathBuf)>> {
     say("building the tests");
     let done = cargo
@@ -129,6 +130,10 @@ fn executables(cargo: &mut Command) -> Result<Vec<(String, PathBuf)>> {
     let mut found = Vec::new();
     for line in String::from_utf8_lossy(&done.stdout).lines() {
         let message: Value = serde_json::from_str(line).unwrap_or_default();
+        let source = message["target"]["src_path"].as_str().unwrap_or_default();
+        if Path::new(source).starts_with(workspace::root().join("lb-common")) {
+            continue;
+        }
         if let (Some(name), Some(path), Some(true)) = (
             message["target"]["name"].as_str(),
             message["executable"].as_str(),
