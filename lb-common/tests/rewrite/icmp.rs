@@ -7,7 +7,7 @@ use lb_common::flow::{Flow, Half, Side};
 use lb_common::icmp::{Report, quoted, room, too_big, translate};
 use lb_common::packet::{Frame, Segment, Shape, parse};
 use lb_common::rewrite::Translation;
-use lb_common::track::fits_report;
+use lb_common::track::{WINDOW_SLACK, fits_report};
 use proptest::prelude::*;
 
 use crate::error::Error;
@@ -194,7 +194,8 @@ fn believed_within_what_is_on_its_way() {
         (5_000, true),
         (5_001, false),
         (0, true),
-        (1_000u32.wrapping_sub(1 << 18), false),
+        (1_000u32.wrapping_sub(WINDOW_SLACK), true),
+        (999u32.wrapping_sub(WINDOW_SLACK), false),
         (0x8000_0000, false),
     ] {
         assert_eq!(fits_report(&flow, Side::Client, seq), believed, "{seq}");
