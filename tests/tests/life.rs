@@ -242,8 +242,11 @@ async fn a_lost_targets_connections_are_ended_and_no_others() -> Result<()> {
         .into_iter()
         .partition(|(name, _)| name == "target-1");
     ensure!(lost.len() == 2, "{} on target 1", lost.len());
-    // A host that has lost its power: it answers nothing, not even with a reset.
-    let silence = "table inet dead { chain input { type filter hook input priority 0; drop; }; }\n";
+    // A host that has lost its power: it hears nothing, and says nothing any more, not
+    // even again what a client's late acknowledgment was for.
+    let silence = "table inet dead { \
+                   chain input { type filter hook input priority 0; drop; }; \
+                   chain output { type filter hook output priority 0; drop; }; }\n";
     lab.targets[0].feed(Command::new("nft").args(["-f", "-"]), silence)?;
     let (_, mut talking) = lost.remove(0);
     talking.send("anyone there?".into()).await?;
