@@ -12,7 +12,7 @@ use super::attach::{self, Prospect};
 use super::types::{Mode, Settings};
 
 /// The oldest kernel whose verifier takes the programs.
-const OLDEST: (u8, u8) = (6, 12);
+const OLDEST: (u8, u8) = (6, 1);
 /// Kernel memory of a flow in both tables, in bytes (ARCHITECTURE.md).
 const FLOW_BYTES: u64 = 480;
 /// Capabilities by number (linux/capability.h), and what each is for.
