@@ -12,9 +12,10 @@ use lb_tests::lab::Lab;
 
 use super::contender::{ALL, Contender, accepts};
 use super::numbers::{Numbers, Spread};
+use super::prepare;
 use crate::install::{self, Tool};
 use crate::shell::{self, say};
-use crate::{build, test, workspace};
+use crate::workspace;
 
 /// Those Limpet is compared with.
 const TOOLS: [Tool; 2] = [("haproxy", "haproxy"), ("nginx", "nginx-light")];
@@ -68,18 +69,10 @@ struct Sample {
 
 /// Measures everything and prints the table.
 pub(super) fn run(load: &Load, options: &Options) -> Result<()> {
-    shell::require_root(
-        "bench",
-        "it makes network namespaces and loads a BPF program",
-    )?;
-    install::tools(&test::TOOLS)?;
+    let runtime = prepare()?;
     install::tools(&TOOLS)?;
-    build::run()?;
     // What generates load must be optimised as well.
     shell::run(shell::cargo().args(["build", "--release", "--package", "xtask"]))?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?;
     let samples = runtime.block_on(measure_all(load.size, options))?;
     print_table(&samples, load.size, options);
     print_goals(&samples, load);

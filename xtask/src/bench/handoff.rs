@@ -15,8 +15,8 @@ use lb_tests::lab::Lab;
 use lb_tests::target::Targets;
 use lb_tests::until::{until, when};
 
-use crate::shell::{self, say};
-use crate::{build, install, test};
+use super::prepare;
+use crate::shell::say;
 
 /// What a client says right behind its handshake, and what it says afterwards, one
 /// message when the last has come back.
@@ -42,15 +42,7 @@ pub(crate) struct Options {
 
 /// Measures everything and prints it.
 pub(super) fn run(options: &Options) -> Result<()> {
-    shell::require_root(
-        "bench",
-        "it makes network namespaces and loads a BPF program",
-    )?;
-    install::tools(&test::TOOLS)?;
-    build::run()?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?;
+    let runtime = prepare()?;
     runtime.block_on(async {
         idle(options.idle).await?;
         talking(options.talking, options.at_once).await

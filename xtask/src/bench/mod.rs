@@ -15,6 +15,9 @@ use std::net::SocketAddr;
 
 use anyhow::Result;
 use clap::Subcommand;
+use tokio::runtime::{self, Runtime};
+
+use crate::{build, install, shell, test};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Benchmark {
@@ -52,4 +55,16 @@ pub(crate) fn run(benchmark: &Benchmark) -> Result<()> {
         Benchmark::Generator(options) => generator::run(options),
         Benchmark::Server { listen } => server::run(*listen),
     }
+}
+
+/// Makes ready for measuring in a lab: its tools, the daemon as users get it, and the
+/// runtime that drives both.
+fn prepare() -> Result<Runtime> {
+    shell::require_root(
+        "bench",
+        "it makes network namespaces and loads a BPF program",
+    )?;
+    install::tools(&test::TOOLS)?;
+    build::run()?;
+    Ok(runtime::Builder::new_multi_thread().enable_all().build()?)
 }

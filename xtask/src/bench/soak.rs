@@ -8,9 +8,8 @@ use clap::Args;
 use lb_tests::lab::Offloads;
 use lb_tests::passage::{Outcome, Passage};
 
-use crate::install;
-use crate::shell::{self, say};
-use crate::{build, test};
+use super::prepare;
+use crate::shell::say;
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
@@ -37,15 +36,7 @@ enum Mode {
 
 /// Carries everything and prints what came of it; an error at the first wrong byte.
 pub(super) fn run(options: &Options) -> Result<()> {
-    shell::require_root(
-        "bench",
-        "it makes network namespaces and loads a BPF program",
-    )?;
-    install::tools(&test::TOOLS)?;
-    build::run()?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?;
+    let runtime = prepare()?;
     for mode in &options.modes {
         for loss in &options.loss {
             let passage = options.passage(*mode, *loss);

@@ -19,8 +19,8 @@ use lb_common::flow::{Flow, FlowKey};
 use lb_tests::daemon::{Config, Daemon};
 use lb_tests::lab::Lab;
 
-use crate::shell::{self, say};
-use crate::{build, install, test};
+use super::prepare;
+use crate::shell::say;
 use packets::{Cost, Packets};
 use ring::Ring;
 
@@ -43,15 +43,7 @@ pub(crate) struct Options {
 
 /// Measures everything and prints it.
 pub(super) fn run(options: &Options) -> Result<()> {
-    shell::require_root(
-        "bench",
-        "it makes network namespaces and loads a BPF program",
-    )?;
-    install::tools(&test::TOOLS)?;
-    build::run()?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?;
+    let runtime = prepare()?;
     runtime.block_on(measure(options))
 }
 
