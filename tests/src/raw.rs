@@ -19,6 +19,7 @@ use tokio::sync::watch;
 
 use crate::client::Client;
 use crate::pattern::Pattern;
+use crate::until::{until, when};
 
 /// One direction of one connection.
 #[derive(Debug, Default)]
@@ -209,9 +210,22 @@ impl Streams {
         self.check()
     }
 
+    /// Waits until every direction that talks has received more than `bytes` since
+    /// `before` (an earlier answer of [`Self::progress`]), none of them wrong.
+    pub async fn go_further(&self, before: &[u64], bytes: u64, takes: Duration) -> Result<()> {
+        until("every stream goes on", takes, async || {
+            self.check()?;
+            let least = self.least_since(before);
+            when(least > bytes, || {
+                format!("one moved {least} bytes of {bytes}")
+            })
+        })
+        .await
+    }
+
     /// How much every direction of every connection has received at least,
     /// since `before` (an earlier answer of [`Self::progress`]).
-    pub fn least_since(&self, before: &[u64]) -> u64 {
+    fn least_since(&self, before: &[u64]) -> u64 {
         self.progress()
             .iter()
             .zip(before)

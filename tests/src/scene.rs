@@ -93,12 +93,7 @@ impl<'lab> Scene<'lab> {
     /// [`Streams::progress`]: crate::raw::Streams::progress
     pub async fn streams_go_on(&self, before: &[u64], bytes: u64) -> Result<()> {
         let streams = &self.targets.notes.streams;
-        until("the streams go on", GOES_ON, async || {
-            streams.check()?;
-            let least = streams.least_since(before);
-            when(least > bytes, || format!("{least} bytes of {bytes}"))
-        })
-        .await
+        streams.go_further(before, bytes, GOES_ON).await
     }
 
     /// Ends the checked streams and waits until all that was sent has arrived.

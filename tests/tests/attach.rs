@@ -49,12 +49,7 @@ async fn streams_go_on_while_the_daemon_is_replaced() -> Result<()> {
 
 async fn go_on(streams: &Streams) -> Result<()> {
     let before = streams.progress();
-    until("every stream moves on", FURTHER_TAKES, async || {
-        streams.check()?;
-        let least = streams.least_since(&before);
-        when(least > FURTHER, || format!("one moved {least} bytes"))
-    })
-    .await
+    streams.go_further(&before, FURTHER, FURTHER_TAKES).await
 }
 
 /// Who unpins a link detaches its program.

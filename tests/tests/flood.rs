@@ -97,10 +97,5 @@ async fn report(scene: &Scene<'_>, mode: &str, loss: f64, stall: Duration) -> Re
 
 async fn go_on(streams: &Streams) -> Result<()> {
     let before = streams.progress();
-    until("every stream moves on", FURTHER_TAKES, async || {
-        streams.check()?;
-        let least = streams.least_since(&before);
-        when(least > FURTHER, || format!("one moved {least} bytes"))
-    })
-    .await
+    streams.go_further(&before, FURTHER, FURTHER_TAKES).await
 }

@@ -336,12 +336,7 @@ async fn arrive(
     })
     .await?;
     let before = streams.progress();
-    until("every stream gets far", TAKES, async || {
-        streams.check()?;
-        let least = streams.least_since(&before);
-        when(least > FAR, || format!("one moved {least} bytes"))
-    })
-    .await?;
+    streams.go_further(&before, FAR, TAKES).await?;
     streams.stop();
     until("every stream ends", TAKES, async || {
         streams.check()?;

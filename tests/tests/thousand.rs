@@ -102,10 +102,5 @@ async fn open_all(client: &Client<'_>, streams: &std::sync::Arc<Streams>) -> Res
 
 async fn go_on(streams: &Streams) -> Result<()> {
     let before = streams.progress();
-    until("every stream moves on", FURTHER_TAKES, async || {
-        streams.check()?;
-        let least = streams.least_since(&before);
-        when(least > FURTHER, || format!("one moved {least} bytes"))
-    })
-    .await
+    streams.go_further(&before, FURTHER, FURTHER_TAKES).await
 }
