@@ -2,6 +2,8 @@
 //! left, nothing the daemon suffers disturbs it, and its end removes it.
 
 use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -9,7 +11,7 @@ use lb_tests::client::{WebSocket, ask, who};
 use lb_tests::daemon::{Config, config_file, limpet};
 use lb_tests::lab::Lab;
 use lb_tests::scene::{Scene, play};
-use lb_tests::until::{patient, until, when};
+use lb_tests::until::patient;
 use tokio::io::AsyncReadExt;
 use tokio::time::timeout;
 
@@ -162,16 +164,33 @@ async fn detach_refuses_while_flows_live() -> Result<()> {
             ask(&mut socket, "anyone there?").await.is_err(),
             "it lives on"
         );
-        until("nothing is pinned", Duration::from_secs(5), async || {
-            let pins = std::fs::read_dir(scene.lab.run().pin_dir())
-                .into_iter()
-                .flatten()
-                .count();
-            when(pins == 0, || format!("{pins} pins"))
-        })
-        .await
+        let pins = scene.lab.run().pin_dir();
+        ensure!(!pins.exists(), "left: {:?}", entries(&pins));
+        for name in scene.lab.interfaces() {
+            for side in ["ingress", "egress"] {
+                let show = ["filter", "show", "dev", &name, side];
+                let filters = scene.lab.balancer.output(Command::new("tc").args(show))?;
+                ensure!(filters.trim().is_empty(), "{name} {side}: {filters}");
+            }
+        }
+        let again = limpet(scene.lab, &arguments)?;
+        ensure!(again.status.success(), "nothing to remove: {again:?}");
+        ensure!(!pins.exists(), "made again: {:?}", entries(&pins));
+        Ok(())
     })
     .await
+}
+
+/// Everything under a directory, for whoever reads the failure.
+fn entries(directory: &Path) -> Vec<PathBuf> {
+    let mut all = Vec::new();
+    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+        if entry.path().is_dir() {
+            all.extend(entries(&entry.path()));
+        }
+        all.push(entry.path());
+    }
+    all
 }
 
 async fn chat(socket: &mut WebSocket) -> Result<()> {

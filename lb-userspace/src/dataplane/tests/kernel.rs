@@ -1,17 +1,15 @@
 //! The embedded object, loaded as the daemon loads it, with maps of its own.
 
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, Ordering};
-
 use aya::Ebpf;
 use aya::maps::{DevMapHash, HashMap, Map, MapData, RingBuf};
 use aya::programs::{SchedClassifier, TcAttachType, Xdp};
 use lb_common::event::Event;
 use lb_common::flow::{Flow, FlowKey};
 
-use super::super::attach::{self, PinDir};
+use super::super::attach;
 use super::super::doors::Doors;
 use super::super::table::{Entry, Table};
+use super::pins::Pins;
 use super::routes::Routes;
 use super::sample::SOURCE_PORTS;
 
@@ -22,8 +20,7 @@ pub(super) struct Kernel {
     pub(super) table: Table,
     pub(super) doors: Doors,
     pub(super) routes: Routes,
-    pins: Option<PinDir>,
-    base: PathBuf,
+    pins: Pins,
 }
 
 /// Runs a test inside a network namespace with routes to the sample's ends.
@@ -39,13 +36,7 @@ pub(super) fn with_kernel(test: impl FnOnce(&mut Kernel) + Send) {
 
 impl Kernel {
     fn load(routes: Routes) -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let base = PathBuf::from(format!(
-            "/sys/fs/bpf/limpet-test-{}-{number}",
-            std::process::id()
-        ));
-        let pins = PinDir::open(&base).expect("needs root and BPF: a pin directory");
+        let pins = Pins::make();
         let load = || attach::load(&pins, 64, &SOURCE_PORTS).expect("needs root and BPF: loading");
         let (mut ebpf, events) = load();
         let xdp: &mut Xdp = ebpf
@@ -70,8 +61,7 @@ impl Kernel {
             table,
             doors,
             routes,
-            pins: Some(pins),
-            base,
+            pins,
         }
     }
 
@@ -92,14 +82,12 @@ impl Kernel {
 
     /// The doors as another daemon finds them.
     pub(super) fn doors_again(&self) -> Doors {
-        let pins = self.pins.as_ref().expect("pins until the end");
-        Doors::open(pins).expect("the doors' maps")
+        Doors::open(&self.pins).expect("the doors' maps")
     }
 
     /// A map of the program, opened again.
     pub(super) fn pinned(&self, name: &str) -> MapData {
-        let pins = self.pins.as_ref().expect("pins until the end");
-        MapData::from_pin(pins.pin(name)).expect("the pinned map")
+        MapData::from_pin(self.pins.pin(name)).expect("the pinned map")
     }
 
     /// The entry as packets have left it.
@@ -130,14 +118,5 @@ impl Kernel {
         program
             .attach("clients", TcAttachType::Ingress)
             .expect("attaching to TC");
-    }
-}
-
-impl Drop for Kernel {
-    fn drop(&mut self) {
-        if let Some(pins) = self.pins.take() {
-            let _ = pins.remove();
-            let _ = std::fs::remove_dir(&self.base);
-        }
     }
 }

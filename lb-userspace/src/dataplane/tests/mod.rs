@@ -25,6 +25,7 @@ mod options;
 mod packets;
 #[path = "../../../../lb-common/tests/rewrite/piece.rs"]
 mod piece;
+mod pins;
 mod race;
 #[path = "../../../../lb-common/tests/rewrite/reference.rs"]
 mod reference;
