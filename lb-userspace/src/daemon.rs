@@ -25,10 +25,11 @@ use crate::events::Events;
 use crate::metrics::{Metrics, Origin};
 use crate::occupancy::Occupancy;
 use crate::proxy::{Groups, Proxy, Rules, Shared, noted_verdict, target_client};
+use crate::room::{Room, Sources};
 use crate::selection::{Address, KERNEL, Selection};
 use crate::target::{Group, Registry, start_checks};
 use crate::tls::{self, Certificates, Rotation};
-use crate::{id, listen, names, retire, state_dir};
+use crate::{capacity, id, listen, names, retire, state_dir};
 
 /// Between two looks whether the last flow is booked.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
@@ -42,7 +43,7 @@ const FIRST_CHECKS: Duration = Duration::from_secs(10);
 /// Runs until TERM or INT has been obeyed.
 pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let mut signals = Signals::new().context("signals cannot be caught")?;
-    raise_descriptor_limit();
+    capacity::raise_descriptor_limit();
     let sockets = bind_all(&config)?;
     let events = Events::default();
     let routes = routes(&config, &events)?;
@@ -146,8 +147,14 @@ fn group_secrets(config: &Config) -> anyhow::Result<Vec<Secret>> {
 
 fn share(config: &Config, dataplane: &Dataplane, drain: Drain) -> anyhow::Result<Shared> {
     let metrics = Arc::new(Metrics::new()?);
+    let limits = &config.limits;
+    let max_connections = capacity::max_connections(limits.max_connections);
+    info!(max_connections, "room for clients");
     Ok(Shared {
-        limits: config.limits.clone(),
+        limits: limits.clone(),
+        room: Room::new(max_connections),
+        sources: Sources::new(limits.max_connections_per_source),
+        handshakes: Sources::new(limits.tls_handshakes_per_source),
         access: AccessLog::start(&config.log.access, metrics.access_log_dropped())?,
         dataplane: dataplane.clone(),
         targets: target_client(&config.limits),
@@ -204,12 +211,14 @@ fn open_listeners(
         shared
             .dataplane
             .set_idle_timeout(id::flow_label(id), listener.websocket_idle_timeout);
+        let room = Room::new(listener.max_connections);
         let proxy = Arc::new(Proxy {
             listener,
             id,
             rules,
             tls,
             door,
+            room,
             shared: shared.clone(),
         });
         for socket in sockets {
@@ -365,16 +374,6 @@ fn flow_record(flow: &FlowInfo, cause: &'static str, known: &Names) -> Record {
         path: names::path(flow.path),
         cause,
         ..Record::new(protocol, &listener, flow.client)
-    }
-}
-
-/// Every relayed connection takes two descriptors.
-fn raise_descriptor_limit() {
-    use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    let raised = getrlimit(Resource::RLIMIT_NOFILE)
-        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
-    if let Err(error) = raised {
-        warn!(%error, "the limit on open files could not be raised");
     }
 }
 

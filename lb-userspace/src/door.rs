@@ -97,7 +97,7 @@ impl Door {
 }
 
 /// Who shares a bucket, as in `lb_common::door::Source`.
-fn sharing(source: IpAddr) -> IpAddr {
+pub(crate) fn sharing(source: IpAddr) -> IpAddr {
     match source {
         IpAddr::V4(_) => source,
         IpAddr::V6(ip) => IpAddr::V6((ip.to_bits() >> 64 << 64).into()),

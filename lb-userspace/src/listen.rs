@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use lb_common::door::Rejection;
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tracing::warn;
 
 use crate::drain::Stage;
 use crate::proxy::{Proxy, serve};
+use crate::room::{Admitted, Full};
 
 /// Connections that may wait to be accepted; the kernel caps it at `somaxconn`.
 const BACKLOG: i32 = 4096;
@@ -53,9 +54,9 @@ pub(crate) async fn accept(listener: TcpListener, proxy: Arc<Proxy>) {
             () = drain.reached(Stage::Draining) => return,
         };
         match accepted {
-            Ok((stream, client)) => match proxy.door.admit(client.ip(), Instant::now()) {
-                Ok(()) => start(stream, client, &proxy),
-                Err(why) => refuse(&stream, why, &proxy),
+            Ok((stream, client)) => match admit(&proxy, client) {
+                Ok(admitted) => start(stream, client, admitted, &proxy),
+                Err(reason) => proxy.refuse(&stream, reason),
             },
             Err(error) if is_the_clients(&error) => {}
             Err(error) => {
@@ -70,17 +71,16 @@ pub(crate) async fn accept(listener: TcpListener, proxy: Arc<Proxy>) {
     }
 }
 
-/// Closed with a reset: it costs the peer no less than the balancer, and no TIME_WAIT.
-fn refuse(stream: &TcpStream, why: Rejection, proxy: &Proxy) {
-    // Without, it is closed all the same, with a FIN.
-    let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
-    let metrics = &proxy.shared.metrics;
-    metrics.rejected(&proxy.listener.name, why.name());
+/// Whether a client may come in; the error is the label of `rejected_total`.
+fn admit(proxy: &Proxy, client: SocketAddr) -> Result<Admitted, &'static str> {
+    let judged = proxy.door.admit(client.ip(), Instant::now());
+    judged.map_err(Rejection::name)?;
+    Admitted::new(&proxy.shared.room, &proxy.room).map_err(Full::reason)
 }
 
-fn start(stream: TcpStream, client: SocketAddr, proxy: &Arc<Proxy>) {
+fn start(stream: TcpStream, client: SocketAddr, admitted: Admitted, proxy: &Arc<Proxy>) {
     let mut drain = proxy.shared.drain.clone();
-    let serving = serve(proxy.clone(), stream, client);
+    let serving = serve(proxy.clone(), stream, client, admitted);
     tokio::spawn(async move {
         tokio::select! {
             () = serving => {}

@@ -1,13 +1,14 @@
 //! Limpet: a sticky load balancer for WebSockets.
 //!
 //! From top to bottom: `cli` (the command), `config` (a checked configuration),
-//! `daemon` (the parts put together), `listen`, `door`, `tls`, `proxy`, `balance` and
+//! `daemon` (the parts put together), `listen`, `door`, `room`, `tls`, `proxy`, `balance` and
 //! `target`, `dataplane`; beside them `admin`, `metrics`, `events`, `drain`, `ender`,
-//! `retire` and `occupancy`.
+//! `retire`, `occupancy` and `capacity`.
 
 mod access;
 mod admin;
 mod balance;
+mod capacity;
 mod cli;
 mod config;
 mod connections;
@@ -25,6 +26,7 @@ mod names;
 mod occupancy;
 mod proxy;
 mod retire;
+mod room;
 mod selection;
 mod state_dir;
 mod target;

@@ -34,6 +34,8 @@ pub struct Config {
     pub max_flows: u32,
     /// What the daemon is allowed to do.
     pub privileges: Privileges,
+    /// Descriptors it may have (RLIMIT_NOFILE, soft and hard); `None`: as many as we.
+    pub descriptors: Option<u32>,
     /// More lines of TOML for the tables this has of its own.
     pub more: More,
 }
@@ -80,6 +82,7 @@ impl Config {
             idle_timeout: "1h",
             max_flows: 100_000,
             privileges: Privileges::All,
+            descriptors: None,
             more: More::default(),
         }
     }
@@ -156,7 +159,7 @@ mode = "lb_cookie"
 pub struct Daemon<'lab> {
     lab: &'lab Lab,
     child: Child,
-    privileges: Privileges,
+    limits: (Privileges, Option<u32>),
     /// The admin API.
     pub admin: Admin<'lab>,
     shows_log: bool,
@@ -168,13 +171,13 @@ impl<'lab> Daemon<'lab> {
         fs::write(config_file(lab), config.text(lab))?;
         // A log of this daemon's own: a lab may see several.
         File::create(log_file(lab))?;
-        let privileges = config.privileges;
-        let child = spawn(lab, privileges)?;
+        let limits = (config.privileges, config.descriptors);
+        let child = spawn(lab, limits)?;
         let admin = Admin::new(&lab.balancer);
         let mut daemon = Self {
             lab,
             child,
-            privileges,
+            limits,
             admin,
             shows_log: true,
         };
@@ -195,13 +198,13 @@ impl<'lab> Daemon<'lab> {
 
     /// Starts it again with the same configuration, waits until it is ready.
     pub async fn restart(&mut self) -> Result<()> {
-        self.child = spawn(self.lab, self.privileges)?;
+        self.child = spawn(self.lab, self.limits)?;
         self.ready(READY).await
     }
 
     /// The same, for one that has much to take over.
     pub async fn restart_within(&mut self, deadline: Duration) -> Result<()> {
-        self.child = spawn(self.lab, self.privileges)?;
+        self.child = spawn(self.lab, self.limits)?;
         self.ready(deadline).await
     }
 
@@ -282,22 +285,26 @@ pub fn binary() -> Result<PathBuf> {
     Ok(binary)
 }
 
-fn spawn(lab: &Lab, privileges: Privileges) -> Result<Child> {
+fn spawn(lab: &Lab, (privileges, descriptors): (Privileges, Option<u32>)) -> Result<Child> {
     let log = File::options()
         .append(true)
         .create(true)
         .open(log_file(lab))?;
-    let mut command = match privileges {
-        Privileges::All => Command::new(binary()?),
+    // Each of these replaces itself by what comes behind it.
+    let mut command = Command::new("env");
+    match privileges {
+        Privileges::All => {}
         Privileges::None => {
-            let mut command = Command::new("setpriv");
-            command
-                .args(["--bounding-set=-all", "--inh-caps=-all"])
-                .arg(binary()?);
-            command
+            command.args(["setpriv", "--bounding-set=-all", "--inh-caps=-all"]);
         }
-    };
+    }
+    if let Some(most) = descriptors {
+        command
+            .arg("prlimit")
+            .arg(format!("--nofile={most}:{most}"));
+    }
     command
+        .arg(binary()?)
         .args(["run", "--config"])
         .arg(config_file(lab))
         .stdin(Stdio::null())

@@ -8,14 +8,14 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use lb_tests::client::{Client, who};
+use lb_tests::client::{Client, read_answer, who};
 use lb_tests::daemon::{Config, Daemon};
 use lb_tests::lab::{Lab, Offloads};
 use lb_tests::scene::Scene;
 use lb_tests::sockets::{self, Socket};
 use lb_tests::until::{until, when};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpSocket;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -264,4 +264,152 @@ async fn each_family_has_its_own_networks() -> Result<()> {
     rejections(&scene.daemon, "denied", 2.0).await?;
     ensure!(stranger.try_join_next().is_none(), "it was told something");
     Ok(())
+}
+
+/// A connection that has been answered, and stays.
+async fn holds(client: Client<'_>) -> Result<TcpStream> {
+    let mut stream = client.connect().await?;
+    let request = b"GET / HTTP/1.1\r\nHost: doors\r\n\r\n";
+    stream.write_all(request).await?;
+    let answer = read_answer(&mut stream, &mut Vec::new()).await?;
+    ensure!(answer.status == 200, "{answer:?}");
+    Ok(stream)
+}
+
+/// A reset may overtake what `connect` finds.
+fn is_reset(error: &anyhow::Error) -> bool {
+    let cause = error.root_cause().downcast_ref::<io::Error>();
+    cause.is_some_and(|error| error.kind() == io::ErrorKind::ConnectionReset)
+}
+
+/// A connection is reset, and that is counted as this.
+async fn reset_as(daemon: &Daemon<'_>, client: Client<'_>, label: &str) -> Result<()> {
+    let name = format!("limpet_rejected_total{{{label}}}");
+    let before = daemon.admin.metric(&name).await?;
+    let read = async { Ok(client.connect().await?.read_u8().await?) };
+    let error = timeout(TOLD, read).await?.err().context("it was let in")?;
+    ensure!(is_reset(&error), "{error:#}");
+    let after = daemon.admin.metric(&name).await?;
+    ensure!(after == before + 1.0, "{label}: {before}, then {after}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn there_is_room_for_so_many() -> Result<()> {
+    let lab = Lab::new()?;
+    let mut config = config(&lab, "off", "max_connections = 2");
+    config.more.limits = "max_connections = 4\nmax_connections_per_source = 3".into();
+    let second = (lab.front().ip(), 81).into();
+    let second6 = (lab.front6().ip(), 81).into();
+    config.more.tables = format!(
+        "[[listener]]\nname = \"second\"\nbind = [\"{second}\", \"{second6}\"]\n\
+         target_group = \"chat\"\n"
+    );
+    let scene = Scene::set(&lab, &config).await?;
+    let (web, daemon) = (scene.client, &scene.daemon);
+    let second = Client::new(&lab.client, second);
+    let second6 = Client::new(&lab.client, second6);
+
+    let held = [holds(web).await?, holds(web).await?];
+    let label = "listener=\"web\",reason=\"listener_max_connections\"";
+    reset_as(daemon, web, label).await?;
+    let _third = holds(second).await?;
+    let label = "listener=\"second\",reason=\"max_connections_per_source\"";
+    reset_as(daemon, second, label).await?;
+    let _fourth = holds(second6).await?;
+    let label = "listener=\"second\",reason=\"max_connections\"";
+    reset_as(daemon, second6, label).await?;
+    drop(held);
+    until("there is room again", TOLD, async || {
+        Ok(holds(web)
+            .await
+            .map(drop)
+            .map_err(|error| error.to_string()))
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_kernel_carries_takes_no_place() -> Result<()> {
+    let lab = Lab::new()?;
+    let scene = Scene::set(&lab, &config(&lab, "tc", "max_connections = 1")).await?;
+    let mut sockets = Vec::new();
+    for count in 1..=3 {
+        let opened = until("there is room again", TOLD, async || {
+            let opened = scene.client.web_socket("/ws", None).await;
+            Ok(opened.map_err(|error| error.to_string()))
+        });
+        sockets.push(opened.await?.0);
+        scene.settled(count).await?;
+    }
+    for socket in &mut sockets {
+        who(socket).await?;
+    }
+    Ok(())
+}
+
+/// That the daemon has. Half of them are clients' and targets' where it may choose.
+const DESCRIPTORS: u32 = 96;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn descriptors_that_run_out_are_waited_for() -> Result<()> {
+    let lab = Lab::new()?;
+    let mut config = config(&lab, "off", "");
+    config.descriptors = Some(DESCRIPTORS);
+    // More than there are: nothing but accepting fails.
+    config.more.limits = "max_connections = 1000".into();
+    let scene = Scene::set(&lab, &config).await?;
+    let mut crowd = Vec::new();
+    for _ in 0..2 * DESCRIPTORS {
+        crowd.push(scene.client.connect().await?);
+    }
+    until("accepting fails", TOLD, async || {
+        let log = scene.daemon.log();
+        let failed = log.contains("a connection could not be accepted");
+        when(failed, || "nothing of it in the log".into())
+    })
+    .await?;
+    drop(crowd);
+    until("it is well again", TOLD, async || {
+        let answer = scene.client.get("/", None).await;
+        let well = answer.as_ref().is_ok_and(|answer| answer.status == 200);
+        when(well, || format!("{answer:?}"))
+    })
+    .await?;
+    let label = "limpet_rejected_total{listener=\"web\",reason=\"accept\"}";
+    let counted = scene.daemon.admin.metric(label).await?;
+    ensure!(counted >= 1.0, "{counted}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn there_is_room_for_as_many_as_descriptors_allow() -> Result<()> {
+    let lab = Lab::new()?;
+    let mut config = config(&lab, "off", "");
+    config.descriptors = Some(DESCRIPTORS);
+    let scene = Scene::set(&lab, &config).await?;
+    let mut crowd = Vec::new();
+    for _ in 0..DESCRIPTORS {
+        match scene.client.connect().await {
+            Ok(stream) => crowd.push(stream),
+            Err(error) => ensure!(is_reset(&error), "{error:#}"),
+        }
+    }
+    // The admin API is not locked out meanwhile.
+    let label = "limpet_rejected_total{listener=\"web\",reason=\"max_connections\"}";
+    until("the others are refused", TOLD, async || {
+        let refused = scene.daemon.admin.metric(label).await?;
+        when(refused >= f64::from(DESCRIPTORS) / 2.0, || {
+            refused.to_string()
+        })
+    })
+    .await?;
+    ensure!(!scene.daemon.log().contains("could not be accepted"));
+    drop(crowd);
+    until("it is well again", TOLD, async || {
+        let answer = scene.client.get("/", None).await;
+        let well = answer.as_ref().is_ok_and(|answer| answer.status == 200);
+        when(well, || format!("{answer:?}"))
+    })
+    .await
 }

@@ -31,6 +31,13 @@ pub(super) const HEADER_BYTES: u64 = 64 * 1024;
 pub(super) const HEADER_COUNT: u32 = 100;
 /// A slow mobile client manages; a slow-header attack does not last.
 pub(super) const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Two round trips and a signature, also over a bad mobile network.
+pub(super) const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// A company behind one address, all of it at once after a restart; far from what
+/// occupies the balancer with handshakes that never end.
+pub(super) const TLS_HANDSHAKES_PER_SOURCE: u32 = 256;
+/// ALB's client keepalive duration: clients come to new addresses and certificates.
+pub(super) const CONNECTION_LIFETIME: Duration = Duration::from_secs(3600);
 /// Envoy's; a target in the same network answers a SYN in milliseconds.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// What ALB and nginx give a target to begin its answer.

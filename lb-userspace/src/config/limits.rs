@@ -15,6 +15,16 @@ const HEADER_COUNT_MAX: u64 = 1000;
 /// `[limits]`.
 #[derive(Debug, Clone)]
 pub(crate) struct Limits {
+    /// Of clients at a time; 0: what descriptors and memory allow.
+    pub(crate) max_connections: u32,
+    /// The same of each source; 0: no limit.
+    pub(crate) max_connections_per_source: u32,
+    /// TLS handshakes of each source at a time; 0: no limit.
+    pub(crate) tls_handshakes_per_source: u32,
+    /// For a client to finish a TLS handshake.
+    pub(crate) tls_handshake_timeout: Duration,
+    /// How long requests are taken on one HTTP connection.
+    pub(crate) connection_lifetime: Duration,
     /// To open a connection to a target.
     pub(crate) connect_timeout: Duration,
     /// For a client to send a whole request head.
@@ -31,6 +41,22 @@ pub(super) fn read(mut section: Section) -> Limits {
     let Size(bytes) = section.or("header_bytes", Size(defaults::HEADER_BYTES));
     let count: u32 = section.or("header_count", defaults::HEADER_COUNT);
     let limits = Limits {
+        max_connections: section.or("max_connections", 0),
+        max_connections_per_source: section.or("max_connections_per_source", 0),
+        tls_handshakes_per_source: section.or(
+            "tls_handshakes_per_source",
+            defaults::TLS_HANDSHAKES_PER_SOURCE,
+        ),
+        tls_handshake_timeout: positive(
+            &mut section,
+            "tls_handshake_timeout",
+            defaults::TLS_HANDSHAKE_TIMEOUT,
+        ),
+        connection_lifetime: positive(
+            &mut section,
+            "connection_lifetime",
+            defaults::CONNECTION_LIFETIME,
+        ),
         connect_timeout: positive(&mut section, "connect_timeout", defaults::CONNECT_TIMEOUT),
         header_timeout: positive(&mut section, "header_timeout", defaults::HEADER_TIMEOUT),
         header_bytes: within(

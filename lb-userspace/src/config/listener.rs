@@ -36,6 +36,8 @@ pub(crate) struct Listener {
     pub(crate) proxies: Vec<IpNet>,
     /// The largest TCP segment announced to clients; `None`: what the route allows.
     pub(crate) mss: Option<u16>,
+    /// Clients' connections at a time; 0: no limit but the daemon's.
+    pub(crate) max_connections: u32,
     /// Who may connect.
     pub(crate) admission: Admission,
 }
@@ -172,6 +174,7 @@ pub(super) fn read(mut section: Section, seen: &mut Seen<'_>) -> Option<Listener
     let x_forwarded_for = section.choice("x_forwarded_for", &FORWARDED_FOR, ForwardedFor::Append);
     let proxies = read_proxies(&mut section);
     let mss = read_mss(&mut section);
+    let max_connections = section.or("max_connections", 0);
     let admission = door::read(&mut section, &mut seen.networks);
     section.finish();
     Some(Listener {
@@ -186,6 +189,7 @@ pub(super) fn read(mut section: Section, seen: &mut Seen<'_>) -> Option<Listener
         x_forwarded_for,
         proxies,
         mss,
+        max_connections,
         admission,
     })
 }

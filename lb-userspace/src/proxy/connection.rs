@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Poll, ready};
 use std::time::Duration;
 
+use http::header::{CONNECTION, HeaderValue};
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -16,6 +17,7 @@ use hyper::service::Service;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 use tracing::debug;
 
 use super::Proxy;
@@ -30,6 +32,7 @@ use super::tunnel::Tunnel;
 use crate::config::Protocol;
 use crate::dataplane;
 use crate::drain::Stage;
+use crate::room::{Admitted, Full};
 use crate::tls::{self, Failed};
 
 /// How long a client may go on sending what nobody reads, so that it gets to
@@ -61,10 +64,17 @@ impl Peer {
 pub(super) struct Arrived {
     pub(super) stream: TcpStream,
     pub(super) caller: Caller,
+    /// Kept as long as the stream is.
+    pub(super) admitted: Admitted,
 }
 
 /// Serves a client until it goes, is too slow, or its tunnel has been opened.
-pub(crate) async fn serve(proxy: Arc<Proxy>, mut stream: TcpStream, client: SocketAddr) {
+pub(crate) async fn serve(
+    proxy: Arc<Proxy>,
+    mut stream: TcpStream,
+    client: SocketAddr,
+    mut admitted: Admitted,
+) {
     let Ok(local) = stream.local_addr() else {
         return;
     };
@@ -72,6 +82,9 @@ pub(crate) async fn serve(proxy: Arc<Proxy>, mut stream: TcpStream, client: Sock
     let Some(said) = introduce(&proxy, &mut stream, socket).await else {
         return;
     };
+    if let Err(full) = admitted.of(said.client.ip(), &proxy.shared.sources) {
+        return proxy.refuse(&stream, full.reason());
+    }
     // Answers and frames are written whole; waiting for more only delays them.
     let _ = stream.set_nodelay(true);
     let caller = Caller {
@@ -79,7 +92,11 @@ pub(crate) async fn serve(proxy: Arc<Proxy>, mut stream: TcpStream, client: Sock
         socket,
         limits: dataplane::limits(&stream),
     };
-    let arrived = Arrived { stream, caller };
+    let arrived = Arrived {
+        stream,
+        caller,
+        admitted,
+    };
     match proxy.listener.protocol {
         Protocol::Http | Protocol::Https => serve_http(proxy, arrived).await,
         Protocol::Tcp | Protocol::Tls | Protocol::TlsPassthrough => {
@@ -88,11 +105,16 @@ pub(crate) async fn serve(proxy: Arc<Proxy>, mut stream: TcpStream, client: Sock
     }
 }
 
-async fn serve_http(proxy: Arc<Proxy>, Arrived { stream, caller }: Arrived) {
+async fn serve_http(proxy: Arc<Proxy>, arrived: Arrived) {
+    let Arrived {
+        stream,
+        caller,
+        admitted,
+    } = arrived;
     let stream = match &proxy.tls {
         None => ClientStream::Tcp(stream),
         // Boxed: a handshake takes far more room than what comes after it.
-        Some(tls) => match Box::pin(uncover(&proxy, tls, stream, caller.socket.client)).await {
+        Some(tls) => match Box::pin(uncover(&proxy, tls, stream, caller.said.client)).await {
             Some(stream) => stream,
             None => return,
         },
@@ -109,6 +131,7 @@ async fn serve_http(proxy: Arc<Proxy>, Arrived { stream, caller }: Arrived) {
     let service = Handler {
         proxy: proxy.clone(),
         peer: peer.clone(),
+        until: Instant::now() + proxy.shared.limits.connection_lifetime,
     };
     let io = TokioIo::new(PacedStream { stream, pace });
     let mut connection = builder(&proxy).serve_connection(io, service);
@@ -120,9 +143,12 @@ async fn serve_http(proxy: Arc<Proxy>, Arrived { stream, caller }: Arrived) {
             let tunnel = peer.slot().take();
             if let Some(tunnel) = tunnel {
                 // A task of its own, as small as a tunnel.
+                let early = parts.read_buf;
                 match stream {
-                    ClientStream::Tcp(stream) => tokio::spawn(tunnel.run(stream, parts.read_buf)),
-                    tls @ ClientStream::Tls(_) => tokio::spawn(tunnel.run_tls(tls, parts.read_buf)),
+                    ClientStream::Tcp(stream) => tokio::spawn(tunnel.run(stream, early, admitted)),
+                    tls @ ClientStream::Tls(_) => {
+                        tokio::spawn(tunnel.run_tls(tls, early, admitted))
+                    }
                 };
             } else {
                 close_gently(stream).await;
@@ -175,7 +201,12 @@ pub(super) async fn uncover(
 ) -> Option<ClientStream> {
     let listener = &proxy.listener.name;
     let metrics = &proxy.shared.metrics;
-    match tls.accept(stream, proxy.shared.limits.header_timeout).await {
+    let Some(_place) = proxy.shared.handshakes.enter(client.ip()) else {
+        proxy.refuse(&stream, Full::Handshakes.reason());
+        return None;
+    };
+    let limit = proxy.shared.limits.tls_handshake_timeout;
+    match tls.accept(stream, limit).await {
         Ok(stream) => return Some(ClientStream::Tls(stream)),
         Err(Failed::Gone) => {}
         Err(Failed::Slow) => metrics.rejected(listener, Fault::ClientSlow.reason()),
@@ -238,7 +269,7 @@ async fn drive(proxy: &Proxy, peer: &Peer, connection: &mut Connection) -> End {
                 alarm.as_mut().reset(deadline);
             }
             ready!(alarm.as_mut().poll(cx));
-            if deadline <= tokio::time::Instant::now() {
+            if deadline <= Instant::now() {
                 return Poll::Ready(End::Expired(limit));
             }
         }
@@ -276,6 +307,8 @@ async fn close_gently(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
 struct Handler {
     proxy: Arc<Proxy>,
     peer: Arc<Peer>,
+    /// From then on an answer is the last one.
+    until: Instant,
 }
 
 impl Service<Request<Incoming>> for Handler {
@@ -284,7 +317,15 @@ impl Service<Request<Incoming>> for Handler {
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let (proxy, peer) = (self.proxy.clone(), self.peer.clone());
-        Box::pin(async move { Ok(proxy.handle(&peer, request).await) })
+        let (proxy, peer, until) = (self.proxy.clone(), self.peer.clone(), self.until);
+        Box::pin(async move {
+            let mut response = proxy.handle(&peer, request).await;
+            let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+            if until <= Instant::now() && !switched {
+                let headers = response.headers_mut();
+                headers.insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok(response)
+        })
     }
 }

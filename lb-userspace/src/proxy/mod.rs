@@ -45,11 +45,15 @@ mod upgrade;
 mod websocket;
 
 #[cfg(test)]
+mod limit_tests;
+#[cfg(test)]
 mod tls_lab;
 #[cfg(test)]
 mod tls_tests;
 
 use std::sync::Arc;
+
+use tokio::net::TcpStream;
 
 pub(crate) use books::noted_verdict;
 pub(crate) use connection::serve;
@@ -63,12 +67,17 @@ use crate::dataplane::Dataplane;
 use crate::door::Door;
 use crate::drain::Drain;
 use crate::metrics::Metrics;
+use crate::room::{Room, Sources};
 use crate::tls;
 
 /// What all listeners share.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) limits: Limits,
+    /// For connections of all listeners.
+    pub(crate) room: Arc<Room>,
+    pub(crate) sources: Arc<Sources>,
+    pub(crate) handshakes: Arc<Sources>,
     pub(crate) dataplane: Dataplane,
     pub(crate) targets: TargetClient,
     pub(crate) connections: Arc<Connections>,
@@ -88,5 +97,17 @@ pub(crate) struct Proxy {
     pub(crate) tls: Option<tls::Server>,
     /// Who may connect.
     pub(crate) door: Door,
+    /// For this listener's connections.
+    pub(crate) room: Arc<Room>,
     pub(crate) shared: Arc<Shared>,
+}
+
+impl Proxy {
+    /// Closes a connection that may not come in, with a reset: it costs the peer no
+    /// less than the balancer, and no TIME_WAIT. `reason` is the label of
+    /// `rejected_total`.
+    pub(crate) fn refuse(&self, stream: &TcpStream, reason: &str) {
+        tunnel::reset_when_dropped(stream);
+        self.shared.metrics.rejected(&self.listener.name, reason);
+    }
 }

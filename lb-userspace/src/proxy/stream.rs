@@ -24,11 +24,16 @@ use crate::access::{Open, Record};
 use crate::config::Protocol;
 use crate::connections::Identity;
 use crate::dataplane::Refusal;
+use crate::room::Admitted;
 use crate::tls::hello;
 
 /// Forwards a connection to its end.
 pub(super) async fn serve(proxy: &Arc<Proxy>, arrived: Arrived) {
-    let Arrived { mut stream, caller } = arrived;
+    let Arrived {
+        mut stream,
+        caller,
+        admitted,
+    } = arrived;
     let mut line = proxy.shared.access.open(|| Record {
         cause: "refused",
         ..Record::new(
@@ -47,13 +52,13 @@ pub(super) async fn serve(proxy: &Arc<Proxy>, arrived: Arrived) {
     };
     let stream = match &proxy.tls {
         None => ClientStream::Tcp(stream),
-        Some(tls) => match Box::pin(uncover(proxy, tls, stream, caller.socket.client)).await {
+        Some(tls) => match Box::pin(uncover(proxy, tls, stream, caller.said.client)).await {
             Some(stream) => stream,
             None => return line.note(|record| record.fault = Some("tls_handshake")),
         },
     };
     match open(proxy, &caller, &asked, &mut line).await {
-        Ok(tunnel) => run(tunnel, stream, asked.first),
+        Ok(tunnel) => run(tunnel, stream, asked.first, admitted),
         Err(fault) => {
             debug!(
                 listener = proxy.listener.name,
@@ -68,10 +73,10 @@ pub(super) async fn serve(proxy: &Arc<Proxy>, arrived: Arrived) {
 }
 
 /// In a task of its own, as small as a tunnel.
-fn run(tunnel: Tunnel, stream: ClientStream, first: Bytes) {
+fn run(tunnel: Tunnel, stream: ClientStream, first: Bytes, admitted: Admitted) {
     match stream {
-        ClientStream::Tcp(stream) => tokio::spawn(tunnel.run(stream, first)),
-        tls @ ClientStream::Tls(_) => tokio::spawn(tunnel.run_tls(tls, first)),
+        ClientStream::Tcp(stream) => tokio::spawn(tunnel.run(stream, first, admitted)),
+        tls @ ClientStream::Tls(_) => tokio::spawn(tunnel.run_tls(tls, first, admitted)),
     };
 }
 

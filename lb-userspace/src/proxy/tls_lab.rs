@@ -1,5 +1,7 @@
-//! An https listener on loopback, a client that trusts it, and a scripted target.
+//! A listener on loopback, over TLS or not, a client that trusts it, and a scripted
+//! target.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +25,7 @@ use crate::drain::{self, Drainer};
 use crate::events::Events;
 use crate::listen;
 use crate::metrics::Metrics;
+use crate::room::{Room, Sources};
 use crate::target::Group;
 use crate::tls::authority::Authority;
 use crate::tls::{self, Certificates};
@@ -53,15 +56,22 @@ impl Lab {
 
     /// The same with another protocol.
     pub(super) async fn of(protocol: Protocol, idle_timeout: Duration) -> Self {
+        Self::with(protocol, idle_timeout, limits()).await
+    }
+
+    /// The same with other limits.
+    pub(super) async fn with(protocol: Protocol, idle_timeout: Duration, limits: Limits) -> Self {
         let authority = Authority::new();
         let targets = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
         let socket = listen::bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a listener");
         let balancer = socket.local_addr().expect("an address");
         let (drainer, drain) = drain::channel();
-        let limits = limits();
         let (dataplane, _) = Dataplane::open(off()).await.expect("no fast path");
         let shared = Shared {
             targets: target_client(&limits),
+            room: Room::new(limits.max_connections),
+            sources: Sources::new(limits.max_connections_per_source),
+            handshakes: Sources::new(limits.tls_handshakes_per_source),
             limits,
             dataplane,
             access: AccessLog::off(),
@@ -70,7 +80,8 @@ impl Lab {
             drain,
         };
         let (connections, metrics) = (shared.connections.clone(), shared.metrics.clone());
-        let certificates = Certificates::new(&[authority.pair(&["a.test"])]);
+        let certificates = Arc::new(Certificates::new(&[authority.pair(&["a.test"])]));
+        let tls = || tls::Server::new(certificates, &["http/1.1"]).expect("a server");
         let listener = Listener {
             protocol,
             ..listener(idle_timeout)
@@ -83,8 +94,9 @@ impl Lab {
                 &[],
             )
             .expect("rules"),
-            tls: Some(tls::Server::new(Arc::new(certificates), &["http/1.1"]).expect("a server")),
+            tls: protocol.ends_tls().then(tls),
             door: Door::first(Admission::default()),
+            room: Room::new(listener.max_connections),
             shared: Arc::new(shared),
             listener,
         };
@@ -100,14 +112,23 @@ impl Lab {
     }
 
     pub(super) async fn dial(&self) -> TcpStream {
-        TcpStream::connect(self.balancer).await.expect("connected")
+        self.try_dial().await.expect("connected")
+    }
+
+    /// A connection, or why there is none: a reset may overtake it.
+    pub(super) async fn try_dial(&self) -> io::Result<TcpStream> {
+        TcpStream::connect(self.balancer).await
     }
 
     pub(super) async fn client(&self) -> Client {
+        self.try_client().await.expect("a handshake")
+    }
+
+    pub(super) async fn try_client(&self) -> io::Result<Client> {
         let config = Arc::new(self.authority.client(&["http/1.1"]));
         let name = ServerName::try_from("a.test").expect("a name");
-        let handshake = TlsConnector::from(config).connect(name, self.dial().await);
-        handshake.await.expect("a handshake")
+        let stream = self.try_dial().await?;
+        TlsConnector::from(config).connect(name, stream).await
     }
 
     /// An upgraded connection: the client's side and the target's. Bytes that come
@@ -157,8 +178,13 @@ pub(super) async fn read(stream: &mut (impl AsyncReadExt + Unpin), count: usize)
     bytes
 }
 
-fn limits() -> Limits {
+pub(super) fn limits() -> Limits {
     Limits {
+        max_connections: 0,
+        max_connections_per_source: 0,
+        tls_handshakes_per_source: 0,
+        tls_handshake_timeout: Duration::from_secs(5),
+        connection_lifetime: Duration::from_secs(3600),
         connect_timeout: Duration::from_secs(5),
         header_timeout: Duration::from_secs(5),
         header_bytes: 64 * 1024,
@@ -186,6 +212,7 @@ fn listener(idle_timeout: Duration) -> Listener {
         x_forwarded_for: ForwardedFor::Append,
         proxies: Vec::new(),
         mss: None,
+        max_connections: 0,
         admission: Admission::default(),
     }
 }

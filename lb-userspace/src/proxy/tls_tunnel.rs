@@ -14,11 +14,18 @@ use super::tls_pump::TlsPump;
 use super::tunnel::{Cause, Tunnel, report, reset_when_dropped};
 use crate::connections::Listed;
 use crate::drain::{Drain, Stage};
+use crate::room::Admitted;
 
 impl Tunnel {
     /// Relays until the end. `to_target` is what the client sent right behind its
     /// request.
-    pub(super) async fn run_tls(self, client: ClientStream, to_target: Bytes) {
+    pub(super) async fn run_tls(
+        self,
+        client: ClientStream,
+        to_target: Bytes,
+        // Given back with the client's socket.
+        _admitted: Admitted,
+    ) {
         let Self {
             target,
             to_client,

@@ -25,6 +25,7 @@ use crate::dataplane::{Candidate, EndCause, Handoff, Refusal};
 use crate::drain::{Drain, Stage};
 use crate::metrics::TunnelMetrics;
 use crate::names;
+use crate::room::Admitted;
 
 /// A verified upgrade that waits for its client's side.
 #[derive(Debug)]
@@ -80,7 +81,13 @@ impl Cause {
 impl Tunnel {
     /// Relays until the end or the handoff. `to_target` is what the client sent
     /// right behind its request.
-    pub(super) async fn run(self, client: TcpStream, to_target: Bytes) {
+    pub(super) async fn run(
+        self,
+        client: TcpStream,
+        to_target: Bytes,
+        // Given back with the client's socket.
+        _admitted: Admitted,
+    ) {
         let Self {
             target,
             to_client,

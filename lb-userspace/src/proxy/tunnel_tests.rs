@@ -12,6 +12,7 @@ use crate::connections::{Connections, Identity};
 use crate::dataplane::{self, Dataplane, Mode, Owner, Request, Settings};
 use crate::drain::{self, Drainer};
 use crate::metrics::Metrics;
+use crate::room::Room;
 
 /// Far more than the socket buffers of two connections hold.
 const FLOOD: usize = 64 << 20;
@@ -68,7 +69,11 @@ async fn lab(idle_timeout: Duration, to_target: &'static [u8], to_client: &'stat
         metrics: Metrics::new().expect("metrics").tunnel(),
         drain,
     };
-    let tunnel = tokio::spawn(tunnel.run(accepted, Bytes::from_static(to_target)));
+    let tunnel = tokio::spawn(tunnel.run(
+        accepted,
+        Bytes::from_static(to_target),
+        Admitted::new(&Room::new(0), &Room::new(0)).expect("room"),
+    ));
     Lab {
         client,
         target,
