@@ -127,7 +127,7 @@ impl Metrics {
             )?,
             stickiness: new.counters(
                 "stickiness_total",
-                "What became of stickiness cookies",
+                "What became of claims to a session",
                 &["target_group", "verdict"],
             )?,
             rejected: new.counters(

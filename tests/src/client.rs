@@ -68,12 +68,19 @@ impl<'lab> Client<'lab> {
 
     /// One GET on a connection of its own.
     pub async fn get(&self, path: &str, cookie: Option<&str>) -> Result<Answer> {
-        let cookie = cookie
-            .map(|cookie| format!("Cookie: {cookie}\r\n"))
-            .unwrap_or_default();
+        let cookie = cookie.map(|cookie| ("Cookie", cookie));
+        self.get_with(path, cookie.as_slice()).await
+    }
+
+    /// The same with other headers.
+    pub async fn get_with(&self, path: &str, headers: &[(&str, &str)]) -> Result<Answer> {
+        let headers = headers
+            .iter()
+            .map(|(name, value)| format!("{name}: {value}\r\n"));
         let request = format!(
-            "GET {path} HTTP/1.1\r\nHost: {}\r\n{cookie}Connection: close\r\n\r\n",
-            self.address
+            "GET {path} HTTP/1.1\r\nHost: {}\r\n{}Connection: close\r\n\r\n",
+            self.address,
+            headers.collect::<String>()
         );
         self.exchange(request.as_bytes()).await
     }

@@ -28,6 +28,8 @@ pub struct Config {
     pub interfaces: Vec<String>,
     /// The targets of its one group.
     pub targets: Vec<SocketAddr>,
+    /// `stickiness.mode`.
+    pub stickiness: &'static str,
     /// `listener.websocket_idle_timeout`.
     pub idle_timeout: &'static str,
     /// `fastpath.max_flows`.
@@ -79,6 +81,7 @@ impl Config {
             targets: (1..=lab.targets.len())
                 .map(|number| lab.target(number))
                 .collect(),
+            stickiness: "lb_cookie",
             idle_timeout: "1h",
             max_flows: 100_000,
             privileges: Privileges::All,
@@ -129,7 +132,7 @@ name = "chat"
 {target_group}
 
 [target_group.stickiness]
-mode = "lb_cookie"
+mode = "{mode_of_stickiness}"
 {stickiness}
 
 {targets}
@@ -140,6 +143,7 @@ mode = "lb_cookie"
             fastpath = self.more.fastpath,
             listener = self.more.listener,
             target_group = self.more.target_group,
+            mode_of_stickiness = self.stickiness,
             stickiness = self.more.stickiness,
             tables = self.more.tables,
             state = directory.join("state").display(),

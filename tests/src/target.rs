@@ -9,11 +9,13 @@
 //! | `/raw?id=N` | checked byte streams in both directions, see [`crate::raw`] |
 //! | `/refuse` | 403 |
 //! | `/health` | 200, or what its [`Mood`] is |
+//! | `/session` | begins a session: its id is the target's name and a number, in the cookie `JSESSIONID`, in `X-Session`, and as an Engine.IO handshake says it |
 //! | `/head` | the request head as it arrived |
 //! | else | its name |
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result};
@@ -63,6 +65,8 @@ pub struct Notes {
     pub streams: Arc<Streams>,
     ends: Mutex<Vec<End>>,
     moods: Mutex<HashMap<usize, Mood>>,
+    /// Sessions begun so far.
+    sessions: AtomicU64,
     /// Health checks being answered, and the most at a time.
     asking: Mutex<(usize, usize)>,
 }
@@ -182,6 +186,8 @@ impl Connection {
         while let Some(head) = head::read(&mut stream, &mut buffer).await? {
             if head.path() == "/refuse" {
                 answer(&mut stream, "403 Forbidden", "refused").await?;
+            } else if head.path() == "/session" {
+                self.begin_session(&mut stream).await?;
             } else if head.path() == "/health" {
                 self.answer_check(&mut stream).await?;
             } else if head.has_token("connection", "upgrade") {
@@ -201,6 +207,14 @@ impl Connection {
             }
         }
         Ok(())
+    }
+
+    async fn begin_session(&self, stream: &mut TcpStream) -> Result<()> {
+        let number = self.notes.sessions.fetch_add(1, Ordering::Relaxed);
+        let id = format!("{}.{number}", self.name);
+        let body = format!("0{{\"sid\":\"{id}\",\"upgrades\":[\"websocket\"]}}");
+        let fields = format!("Set-Cookie: JSESSIONID={id}; Path=/\r\nX-Session: {id}\r\n");
+        answer_with(stream, "200 OK", &fields, &body).await
     }
 
     async fn answer_check(&self, stream: &mut TcpStream) -> Result<()> {
@@ -322,8 +336,12 @@ async fn sum(mut stream: TcpStream, mut bytes: Vec<u8>) -> Result<()> {
 }
 
 async fn answer(stream: &mut TcpStream, status: &str, body: &str) -> Result<()> {
+    answer_with(stream, status, "", body).await
+}
+
+async fn answer_with(stream: &mut TcpStream, status: &str, fields: &str, body: &str) -> Result<()> {
     let head = format!(
-        "HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\r\n{body}",
+        "HTTP/1.1 {status}\r\n{fields}Content-Type: text/plain\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     );
     Ok(stream.write_all(head.as_bytes()).await?)

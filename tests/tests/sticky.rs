@@ -1,11 +1,20 @@
 //! Proves stickiness: a first answer sets a sealed cookie, whoever sends it back
-//! comes to the same target every time, and a cookie nobody sealed is no error.
+//! comes to the same target every time, and a cookie nobody sealed is no error. So it is
+//! with the application's own sessions, and with addresses.
 
 use std::collections::HashSet;
+use std::net::SocketAddr;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use lb_tests::client::{cookie_of, who};
-use lb_tests::scene::play;
+use lb_tests::client::{Answer, Client, cookie_of, who};
+use lb_tests::daemon::Config;
+use lb_tests::lab::Lab;
+use lb_tests::scene::{Scene, play};
+use lb_tests::until::{until, when};
+
+/// Everything here takes milliseconds; a loaded machine takes its time.
+const SOON: Duration = Duration::from_secs(15);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_cookie_is_opaque_and_well_attributed() -> Result<()> {
@@ -177,4 +186,162 @@ async fn targets_never_see_it() -> Result<()> {
         Ok(())
     })
     .await
+}
+
+/// A scene with another mode of stickiness.
+async fn play_mode(
+    mode: &'static str,
+    behaviour: impl AsyncFnOnce(&Scene<'_>) -> Result<()>,
+) -> Result<()> {
+    let lab = Lab::new()?;
+    let config = Config {
+        stickiness: mode,
+        ..Config::new(&lab, "auto")
+    };
+    let scene = Scene::set(&lab, &config).await?;
+    behaviour(&scene)
+        .await
+        .with_context(|| format!("stickiness {mode}"))
+}
+
+/// Begins a session: its id, which begins with the target's name, and both cookies.
+async fn begin(scene: &Scene<'_>) -> Result<(String, String, Answer)> {
+    let answer = scene.client.get("/session", None).await?;
+    let id = answer.head.get("x-session").context("no session")?;
+    let (target, _) = id.split_once('.').context("no target")?;
+    Ok((id.to_owned(), target.to_owned(), answer.clone()))
+}
+
+async fn verdicts(scene: &Scene<'_>, verdict: &str) -> Result<f64> {
+    let label = format!("verdict=\"{verdict}\"");
+    let admin = &scene.daemon.admin;
+    admin.metric_with("limpet_stickiness_total", &label).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_lasts_as_long_as_the_applications_cookie() -> Result<()> {
+    play_mode("app_cookie", async |scene| {
+        let stranger = scene.client.get("/", None).await?;
+        ensure!(stranger.cookie().is_none(), "no session, and a cookie");
+        let (id, target, answer) = begin(scene).await?;
+        let own = answer.cookie().context("no cookie beside theirs")?;
+        let both = format!("JSESSIONID={id}; {own}");
+        for _ in 0..10 {
+            let answer = scene.client.get("/", Some(&both)).await?;
+            ensure!(answer.body == target, "{} not {target}", answer.body);
+            ensure!(answer.cookie().is_none(), "a new cookie for nothing");
+        }
+        let (mut socket, _) = scene.client.web_socket("/ws", Some(&both)).await?;
+        ensure!(who(&mut socket).await? == target, "not on {target}");
+        ensure!(verdicts(scene, "valid").await? == 11.0);
+        // Ours alone is worth nothing.
+        let mut reached = HashSet::new();
+        for _ in 0..3 {
+            reached.insert(scene.client.get("/", Some(&own)).await?.body);
+        }
+        ensure!(reached.len() == 3, "{reached:?}");
+        let seen = scene.client.get("/head", Some(&both)).await?.body;
+        ensure!(seen.contains(&id) && !seen.contains("LIMPET"), "{seen}");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_id_in_a_header_goes_to_who_answered_with_it() -> Result<()> {
+    play_mode("header", async |scene| {
+        let (id, target, answer) = begin(scene).await?;
+        ensure!(answer.cookie().is_none(), "a cookie nobody asked for");
+        for _ in 0..10 {
+            let headers = [("X-Session", id.as_str())];
+            let answer = scene.client.get_with("/", &headers).await?;
+            ensure!(answer.body == target, "{} not {target}", answer.body);
+        }
+        ensure!(verdicts(scene, "valid").await? == 10.0);
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_id_in_the_query_goes_to_who_began_the_session() -> Result<()> {
+    play_mode("query", async |scene| {
+        let mut sessions = Vec::new();
+        for _ in 0..6 {
+            sessions.push(begin(scene).await?);
+        }
+        for (id, target, _) in &sessions {
+            for _ in 0..4 {
+                let answer = scene.client.get(&format!("/?EIO=4&sid={id}"), None).await?;
+                ensure!(answer.body == *target, "{} not {target}", answer.body);
+            }
+            let path = format!("/ws?EIO=4&transport=websocket&sid={id}");
+            let (mut socket, _) = scene.client.web_socket(&path, None).await?;
+            ensure!(who(&mut socket).await? == *target, "not on {target}");
+        }
+        ensure!(verdicts(scene, "valid").await? == 30.0);
+        // Whoever accepts an unknown one has it from then on.
+        let first = scene.client.get("/?sid=unknown", None).await?;
+        for _ in 0..4 {
+            let again = scene.client.get("/?sid=unknown", None).await?;
+            ensure!(
+                again.body == first.body,
+                "{} not {}",
+                again.body,
+                first.body
+            );
+        }
+        ensure!(verdicts(scene, "invalid").await? == 1.0);
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_keeps_its_target_by_tcp_too() -> Result<()> {
+    let lab = Lab::new()?;
+    let blind = SocketAddr::from((lab.front().ip(), 4000));
+    let log = lab.run().directory().join("access.log");
+    let mut config = Config {
+        stickiness: "source_ip",
+        ..Config::new(&lab, "tc")
+    };
+    config.more.log = format!("access = {{ to = {log:?} }}");
+    config.more.tables = format!(
+        "[[listener]]\nname = \"blind\"\nbind = \"{blind}\"\nprotocol = \"tcp\"\n\
+         target_group = \"chat\"\n"
+    );
+    let mut scene = Scene::set(&lab, &config).await?;
+    let tcp = Client::new(&lab.client, blind);
+    let first = scene.client.get("/", None).await?;
+    for _ in 0..6 {
+        for client in [&scene.client, &tcp] {
+            let answer = client.get("/", None).await?;
+            ensure!(answer.body == first.body, "{} moved", answer.body);
+            ensure!(answer.cookie().is_none(), "a cookie nobody asked for");
+        }
+    }
+    ensure!(verdicts(&scene, "valid").await? == 13.0);
+    until("lines of both listeners say so", SOON, async || {
+        let text = std::fs::read_to_string(&log).unwrap_or_default();
+        let lines = |listener: &str| {
+            let names = format!("\"listener\":\"{listener}\"");
+            let said = text.lines().filter(|line| line.contains(&names));
+            said.filter(|line| line.contains("\"verdict\":\"valid\""))
+                .count()
+        };
+        when(lines("web") == 7 && lines("blind") == 6, || text.clone())
+    })
+    .await?;
+    // Its target is gone: one of the others has its clients, and always the same.
+    let number = first.body.strip_prefix("target-").context("a name")?;
+    scene.targets.stop_one(number.parse()?).await;
+    let second = tcp.get("/", None).await?;
+    ensure!(second.body != first.body, "answered by one that is stopped");
+    for _ in 0..6 {
+        let answer = tcp.get("/", None).await?;
+        ensure!(answer.body == second.body, "{} moved", answer.body);
+    }
+    ensure!(verdicts(&scene, "down").await? == 7.0);
+    Ok(())
 }

@@ -21,7 +21,7 @@ pub(crate) struct Record {
     pub(crate) origin: Option<&'static str>,
     /// Why the balancer answered in the target's place.
     pub(crate) fault: Option<&'static str>,
-    /// What the stickiness cookie was found to be.
+    /// What the claim to a session was found to be.
     pub(crate) verdict: Option<&'static str>,
     pub(crate) bytes_in: u64,
     pub(crate) bytes_out: u64,

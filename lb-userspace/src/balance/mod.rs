@@ -10,7 +10,7 @@ use std::net::IpAddr;
 
 use least_outstanding::LeastOutstanding;
 pub(crate) use round_robin::RoundRobin;
-use source_hash::SourceHash;
+pub(crate) use source_hash::SourceHash;
 use weighted_random::WeightedRandom;
 
 use crate::config::Algorithm;

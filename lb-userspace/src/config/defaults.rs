@@ -3,6 +3,7 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use http::header::HeaderName;
 use ipnet::Ipv4Net;
 
 /// Where a Linux service keeps what must survive a restart.
@@ -57,6 +58,12 @@ pub(super) const SYN_RATE: u32 = 0;
 
 /// The name that the documentation and the demo use.
 pub(super) const COOKIE: &str = "LIMPET";
+/// Java's, which every servlet container sets.
+pub(super) const APP_COOKIE: &str = "JSESSIONID";
+/// The one that the documentation uses; there is no custom.
+pub(super) const STICKINESS_HEADER: HeaderName = HeaderName::from_static("x-session");
+/// Socket.IO's.
+pub(super) const STICKINESS_QUERY: &str = "sid";
 /// ALB's stickiness duration.
 pub(super) const STICKINESS: Duration = Duration::from_secs(86_400);
 /// ALB's longest stickiness duration.

@@ -38,8 +38,8 @@ pub(crate) use pattern::{Case, Pattern};
 pub(crate) use rule::Condition;
 pub(crate) use secret::{MIN_SECRET, Secret};
 pub(crate) use target_group::{
-    Algorithm, OnUnhealthy, ProxyProtocol, SameSite, Stickiness, TargetConfig, TargetGroup,
-    check_target, check_weight,
+    Algorithm, OnUnhealthy, ProxyProtocol, SameSite, Stickiness, StickinessMode, TargetConfig,
+    TargetGroup, check_target, check_weight,
 };
 
 use crate::dataplane::Settings;

@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use http::header::HeaderName;
+
 use super::reader::Section;
 use super::secret::Secret;
 use super::{HealthCheck, checked_name, defaults, health_check};
@@ -53,9 +55,11 @@ const PROXY_PROTOCOLS: [(&str, ProxyProtocol); 3] = [
     ("v2", ProxyProtocol::V2),
 ];
 
-/// `[target_group.stickiness]`, mode `lb_cookie`.
+/// `[target_group.stickiness]`.
 #[derive(Debug, Clone)]
 pub(crate) struct Stickiness {
+    pub(crate) mode: StickinessMode,
+    /// The name of the balancer's own cookie, in the modes that have one.
     pub(crate) cookie: String,
     pub(crate) same_site: SameSite,
     /// Empty: the host that the client asked for.
@@ -65,6 +69,21 @@ pub(crate) struct Stickiness {
     pub(crate) moves_while_draining: bool,
     /// First seals, all open; empty: the balancer's own, made once.
     pub(crate) secrets: Vec<Secret>,
+}
+
+/// `stickiness.mode`: how a client is known again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum StickinessMode {
+    /// By a cookie of the balancer's.
+    LbCookie,
+    /// By one beside the application's of this name, for as long as that lasts.
+    AppCookie(String),
+    /// By its address.
+    SourceIp,
+    /// By an id in this header.
+    Header(HeaderName),
+    /// By an id under this key of the query.
+    Query(String),
 }
 
 /// `target_group.algorithm`: who gets a session that no cookie decides.
@@ -114,8 +133,32 @@ pub(crate) struct TargetConfig {
     pub(crate) weight: u32,
 }
 
+impl TargetGroup {
+    /// Whether a client's address says which target it belongs to.
+    pub(crate) fn is_by_source(&self) -> bool {
+        let stickiness = self.stickiness.as_ref();
+        stickiness.is_some_and(|one| one.mode == StickinessMode::SourceIp)
+    }
+}
+
 #[cfg(test)]
 impl TargetGroup {
+    /// With this stickiness, and a secret of its own.
+    pub(crate) fn sticky(name: &str, mode: StickinessMode) -> Self {
+        Self {
+            stickiness: Some(Stickiness {
+                mode,
+                cookie: "LIMPET".to_owned(),
+                same_site: SameSite::Lax,
+                domain: String::new(),
+                duration: Duration::from_secs(100),
+                moves_while_draining: false,
+                secrets: vec![Secret::new(vec![1; 16]).expect("long enough")],
+            }),
+            ..Self::with_defaults(name)
+        }
+    }
+
     /// As a file says that says nothing else.
     pub(crate) fn with_defaults(name: &str) -> Self {
         let text = format!("name = {name:?}").parse().expect("a table");
@@ -204,14 +247,19 @@ fn check_address(section: &Section, address: SocketAddr, taken: &mut HashSet<Soc
 }
 
 fn read_stickiness(mut section: Section) -> Option<Stickiness> {
-    let on = section.choice("mode", &[("off", false), ("lb_cookie", true)], false);
+    let mode = read_stickiness_mode(&mut section);
     let same_sites = [
         ("lax", SameSite::Lax),
         ("strict", SameSite::Strict),
         ("none", SameSite::None),
     ];
+    let cookie = read_cookie_name(&mut section, "cookie", defaults::COOKIE);
+    if mode == Some(StickinessMode::AppCookie(cookie.clone())) {
+        section.problem("app_cookie", "must not be the balancer's own cookie");
+    }
     let stickiness = Stickiness {
-        cookie: read_cookie_name(&mut section),
+        mode: mode.clone().unwrap_or(StickinessMode::LbCookie),
+        cookie,
         same_site: section.choice("same_site", &same_sites, SameSite::Lax),
         domain: read_domain(&mut section),
         duration: read_duration(&mut section),
@@ -223,14 +271,51 @@ fn read_stickiness(mut section: Section) -> Option<Stickiness> {
         secrets: read_secrets(&mut section),
     };
     section.finish();
-    on.then_some(stickiness)
+    mode.map(|_| stickiness)
 }
 
-fn read_cookie_name(section: &mut Section) -> String {
-    let name: String = section.or("cookie", defaults::COOKIE.to_owned());
+/// What a mode needs may stand there in the others too: switching is one word.
+fn read_stickiness_mode(section: &mut Section) -> Option<StickinessMode> {
+    let app_cookie = read_cookie_name(section, "app_cookie", defaults::APP_COOKIE);
+    let header = read_header_name(section);
+    let query = read_query_key(section);
+    let modes = [
+        ("off", None),
+        ("lb_cookie", Some(StickinessMode::LbCookie)),
+        ("app_cookie", Some(StickinessMode::AppCookie(app_cookie))),
+        ("source_ip", Some(StickinessMode::SourceIp)),
+        ("header", Some(StickinessMode::Header(header))),
+        ("query", Some(StickinessMode::Query(query))),
+    ];
+    let choices: Vec<_> = modes.iter().map(|(word, mode)| (*word, mode)).collect();
+    section.choice("mode", &choices, &None).clone()
+}
+
+fn read_header_name(section: &mut Section) -> HeaderName {
+    let name: String = section.or("header", defaults::STICKINESS_HEADER.to_string());
+    HeaderName::try_from(&name).unwrap_or_else(|_| {
+        section.problem("header", format!("{name:?} is not the name of a header"));
+        defaults::STICKINESS_HEADER
+    })
+}
+
+fn read_query_key(section: &mut Section) -> String {
+    let key: String = section.or("query", defaults::STICKINESS_QUERY.to_owned());
+    let fits = |c: char| c.is_ascii_alphanumeric() || "-._~".contains(c);
+    if key.is_empty() || key.len() > 64 || !key.chars().all(fits) {
+        section.problem(
+            "query",
+            format!("{key:?} is not a key that needs no escapes"),
+        );
+    }
+    key
+}
+
+fn read_cookie_name(section: &mut Section, key: &str, default: &str) -> String {
+    let name: String = section.or(key, default.to_owned());
     let fits = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
     if name.is_empty() || name.len() > 64 || !name.chars().all(fits) {
-        section.problem("cookie", format!("{name:?} is not the name of a cookie"));
+        section.problem(key, format!("{name:?} is not the name of a cookie"));
     }
     name
 }

@@ -10,6 +10,7 @@ use http_body_util::Full;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
 use super::books::Books;
+use super::stickiness::Ear;
 
 /// A response body: the balancer's own words or a target's bytes.
 pub(super) struct Reply {
@@ -17,6 +18,7 @@ pub(super) struct Reply {
     /// Dropped with the body: whatever must outlive the answer.
     held: Option<Box<dyn Send>>,
     books: Option<Box<Books>>,
+    ear: Option<Box<Ear>>,
 }
 
 enum Source {
@@ -34,6 +36,7 @@ impl Reply {
             source: Source::Text(Full::new(bytes)),
             held: None,
             books: None,
+            ear: None,
         }
     }
 
@@ -46,7 +49,14 @@ impl Reply {
             source: Source::Target(body),
             held: None,
             books: None,
+            ear: None,
         }
+    }
+
+    /// Lets somebody hear the body before the client does.
+    pub(super) fn heard_by(mut self, ear: Option<Ear>) -> Self {
+        self.ear = ear.map(Box::new);
+        self
     }
 
     /// Keeps something until the body is done with.
@@ -64,6 +74,15 @@ impl Reply {
     pub(super) fn booked(mut self, books: Books) -> Self {
         self.books = Some(Box::new(books));
         self
+    }
+
+    fn tell(&mut self, frame: &Poll<Option<Result<Frame<Bytes>, hyper::Error>>>) {
+        let (Some(ear), Poll::Ready(Some(Ok(frame)))) = (&mut self.ear, frame) else {
+            return;
+        };
+        if frame.data_ref().is_some_and(|piece| !ear.hear(piece)) {
+            self.ear = None;
+        }
     }
 
     fn book(&mut self, frame: &Poll<Option<Result<Frame<Bytes>, hyper::Error>>>) {
@@ -107,6 +126,7 @@ impl Body for Reply {
             Source::Target(body) => Pin::new(body).poll_frame(cx),
         };
         self.book(&frame);
+        self.tell(&frame);
         frame
     }
 

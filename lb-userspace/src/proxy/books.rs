@@ -38,7 +38,6 @@ pub(super) struct Books {
     /// `None`: no target was to have it.
     route: Option<Arc<Route>>,
     origin: Origin,
-    verdict: Option<Verdict>,
     answered: bool,
     line: Open,
 }
@@ -73,7 +72,6 @@ impl Books {
             begun: Instant::now(),
             route: None,
             origin: Origin::Target,
-            verdict: None,
             answered: false,
             line,
         }
@@ -108,16 +106,11 @@ impl Books {
         self.origin
     }
 
-    /// What became of the request's cookie.
+    /// What became of the client's wish to come back.
     pub(super) fn count_verdict(&mut self, session: &Session<'_>) {
-        self.verdict = session.verdict();
-        let (Some(verdict), Some(route)) = (self.verdict, &self.route) else {
-            return;
-        };
-        let metrics = &self.proxy.shared.metrics;
-        metrics.verdict(&route.group.name, verdict.as_str());
-        self.line
-            .note(|record| record.verdict = Some(verdict.as_str()));
+        if let Some(route) = &self.route {
+            verdict(&self.proxy, route, session, &mut self.line);
+        }
     }
 
     /// The head of the answer goes out.
@@ -181,6 +174,15 @@ impl Drop for Books {
             self.answer(status);
         }
     }
+}
+
+/// Counts what became of the client's wish to come back, and notes it for the log.
+pub(super) fn verdict(proxy: &Proxy, route: &Route, session: &Session<'_>, line: &mut Open) {
+    let Some(verdict) = session.verdict().map(Verdict::as_str) else {
+        return;
+    };
+    proxy.shared.metrics.verdict(&route.group.name, verdict);
+    line.note(|record| record.verdict = Some(verdict));
 }
 
 /// A verdict as a flow's note.

@@ -63,7 +63,7 @@ pub(super) async fn forward(
     body: Incoming,
     books: &mut Books,
 ) -> Result<Response<Reply>, Fault> {
-    let mut session = Session::open(route, &mut head.headers, peer.caller.said.client.ip());
+    let mut session = Session::open(route, &mut head, peer.caller.said.client.ip());
     headers::strip_request(&mut head.headers);
     headers::forwarded(
         &mut head.headers,
@@ -189,7 +189,8 @@ fn finish(response: Response<Reply>, session: &Session<'_>, target: &Target) -> 
     head.extensions.remove::<OnUpgrade>();
     headers::strip_hop_by_hop(&mut head.headers);
     session.mark(target, &mut head);
-    Response::from_parts(head, body)
+    let ear = session.ear(target, &head);
+    Response::from_parts(head, body.heard_by(ear))
 }
 
 /// Waits for the head of the answer. The clock starts anew with every piece of

@@ -5,14 +5,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use http::HeaderMap;
-use http::header::HeaderValue;
-use http::response;
+use http::{request, response};
 
-use super::cookie;
 use super::route::Route;
-use super::seal::{Nonce, Payload};
-use super::stickiness::{Stickiness, Verdict};
+use super::seal::Nonce;
+use super::stickiness::{Answered, Asked, Claim, Ear, Stickiness, Verdict};
 use crate::balance;
 use crate::target::{Snapshot, State, Target};
 
@@ -25,29 +22,33 @@ pub(super) struct Session<'a> {
     route: &'a Route,
     /// The targets as they were when the request came.
     targets: Arc<Snapshot>,
-    verdict: Verdict,
-    sticky: Option<u64>,
+    claim: Claim,
     source: IpAddr,
     tried: Vec<u64>,
 }
 
 impl<'a> Session<'a> {
-    /// Reads the cookies and hides ours from whatever target is chosen.
-    pub(super) fn open(route: &'a Route, headers: &mut HeaderMap, source: IpAddr) -> Self {
+    /// Reads whose the request is, and hides from whatever target is chosen what is ours.
+    pub(super) fn open(route: &'a Route, head: &mut request::Parts, source: IpAddr) -> Self {
         let targets = route.group.snapshot();
-        let (mut verdict, mut sticky) = (Verdict::None, None);
+        let mut claim = Claim::default();
         if let Some(stickiness) = &route.stickiness {
-            (verdict, sticky) = stickiness.read(headers, route.group.id, now());
-            stickiness.hide(headers);
+            claim = stickiness.read(Asked {
+                head,
+                source,
+                route,
+                targets: &targets,
+                now: now(),
+            });
+            stickiness.hide(&mut head.headers);
         }
-        if let Some(lost) = sticky.and_then(|id| route.lost(&targets, id)) {
-            (verdict, sticky) = (lost, None);
+        if let Some(lost) = claim.target.and_then(|id| route.lost(&targets, id)) {
+            (claim.verdict, claim.target) = (lost, None);
         }
         Self {
             route,
             targets,
-            verdict,
-            sticky,
+            claim,
             source,
             tried: Vec::new(),
         }
@@ -58,8 +59,12 @@ impl<'a> Session<'a> {
         if self.tried.len() >= ATTEMPTS {
             return None;
         }
-        let target = match self.sticky {
+        let stickiness = self.route.stickiness.as_ref();
+        let target = match self.claim.target {
             Some(id) => self.targets.find(id),
+            None if stickiness.is_some_and(Stickiness::is_by_source) => {
+                self.targets.stand_in(self.source, &self.tried)
+            }
             None => self.targets.balance(self.request(), &self.tried),
         };
         target.cloned()
@@ -79,39 +84,42 @@ impl<'a> Session<'a> {
             self.route.group.connect_failed(target, kind);
         }
         self.tried.push(target.id);
-        if self.sticky.take().is_some() {
-            self.verdict = Verdict::Down;
+        if self.claim.target.take().is_some() {
+            self.claim.verdict = Verdict::Down;
         }
     }
 
-    /// What became of the request's cookie; `None` where there is no stickiness.
+    /// What became of the request's claim; `None` where there is no stickiness.
     pub(super) fn verdict(&self) -> Option<Verdict> {
-        self.route.stickiness.as_ref().map(|_| self.verdict)
+        self.route.stickiness.as_ref().map(|_| self.claim.verdict)
     }
 
-    /// Puts the cookie on a response of `target` that starts a session.
+    /// Leaves behind what brings the client back to `target`, which has answered.
     pub(super) fn mark(&self, target: &Target, response: &mut response::Parts) {
-        if self.sticky.is_some() {
-            return;
-        }
-        if let Some(cookie) = self.cookie(target) {
-            cookie::set(&mut response.headers, cookie);
+        if let Some(stickiness) = &self.route.stickiness {
+            stickiness.mark(&self.claim, self.answered(target), response);
         }
     }
 
-    fn cookie(&self, target: &Target) -> Option<HeaderValue> {
+    /// What listens to the body of an answer by `target`, if the session may be named
+    /// in there.
+    pub(super) fn ear(&self, target: &Target, response: &response::Parts) -> Option<Ear> {
         let stickiness = self.route.stickiness.as_ref()?;
-        let payload = Payload {
+        stickiness.ear(&self.claim, self.answered(target), response)
+    }
+
+    fn answered(&self, target: &Target) -> Answered<'_> {
+        Answered {
+            route: self.route,
             target: target.id,
-            group: self.route.group.id,
-            created: now(),
-        };
-        stickiness.issue(&payload, &nonce()?)
+            now: now(),
+            nonce,
+        }
     }
 }
 
 impl Route {
-    /// Why the holder of a cookie cannot stay with its target; `None` if it can.
+    /// Why a session cannot stay with its target; `None` if it can.
     fn lost(&self, targets: &Snapshot, id: u64) -> Option<Verdict> {
         let Some(target) = targets.find(id) else {
             return Some(Verdict::Unused);

@@ -10,9 +10,9 @@ use http::header::HeaderValue;
 use super::route::Route;
 use super::seal::{Keyring, Payload};
 use super::session::{nonce, now};
-use super::stickiness::Stickiness;
+use super::stickiness::LbCookie;
 use crate::balance::RoundRobin;
-use crate::config::{self, Protocol, SameSite, Secret};
+use crate::config::{self, Protocol, SameSite, Secret, StickinessMode};
 use crate::id;
 
 /// The target groups of one action.
@@ -29,7 +29,7 @@ pub(crate) struct Split {
 #[derive(Debug)]
 struct GroupCookie {
     /// Seals a group where the balancer's other cookies have a target.
-    stickiness: Stickiness,
+    sealed: LbCookie,
     /// Hash of the names of all groups: what the cookie is valid for.
     set: u64,
 }
@@ -60,6 +60,7 @@ impl Split {
         // No name contains the separator.
         let set = id::name_id(&names.join("\n"));
         let config = config::Stickiness {
+            mode: StickinessMode::LbCookie,
             // Its own name, so that the divisions of a listener do not overwrite
             // each other's.
             cookie: format!("LIMPET-GROUP-{:08x}", id::flow_label(set)),
@@ -69,8 +70,8 @@ impl Split {
             moves_while_draining: false,
             secrets: Vec::new(),
         };
-        let stickiness = Stickiness::new(&config, protocol, Keyring::new(secrets));
-        self.cookie = Some(GroupCookie { stickiness, set });
+        let sealed = LbCookie::new(&config, protocol, Keyring::new(secrets));
+        self.cookie = Some(GroupCookie { sealed, set });
         self
     }
 
@@ -83,8 +84,8 @@ impl Split {
         let Some(cookie) = &self.cookie else {
             return Some((self.turn()?, None));
         };
-        let (_, kept) = cookie.stickiness.read(headers, cookie.set, now());
-        cookie.stickiness.hide(headers);
+        let (_, kept) = cookie.sealed.read(headers, cookie.set, now());
+        cookie.sealed.hide(headers);
         if let Some(route) = kept.and_then(|id| self.find(id)) {
             return Some((route, None));
         }
@@ -113,7 +114,7 @@ impl GroupCookie {
             group: self.set,
             created: now(),
         };
-        self.stickiness.issue(&payload, &nonce()?)
+        self.sealed.issue(&payload, &nonce()?)
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{HOST, HeaderValue};
-use http::{HeaderMap, Request, request};
+use http::{Request, request};
 use tokio::net::TcpStream;
 use tracing::debug;
 
@@ -17,14 +17,16 @@ use super::connection::{Arrived, uncover};
 use super::dial;
 use super::fault::Fault;
 use super::forward::connect_fault;
+use super::route::Route;
 use super::rules::Action;
 use super::session::Session;
 use super::tunnel::{Opening, Tunnel, reset_when_dropped};
 use crate::access::{Open, Record};
 use crate::config::Protocol;
 use crate::connections::Identity;
-use crate::dataplane::Refusal;
+use crate::dataplane::{Candidate, Refusal};
 use crate::room::Admitted;
+use crate::target::Target;
 use crate::tls::hello;
 
 /// Forwards a connection to its end.
@@ -112,7 +114,7 @@ async fn ask(proxy: &Proxy, stream: &mut TcpStream) -> Result<Asked, &'static st
     Ok(Asked { head, first })
 }
 
-/// Dials targets until one accepts; the line goes with the tunnel then.
+/// Opens the way to a target; the line goes with the tunnel then.
 async fn open(
     proxy: &Proxy,
     caller: &dial::Caller,
@@ -124,39 +126,54 @@ async fn open(
         // The configuration has made sure that there is no other.
         return Err(Fault::NoTarget);
     };
-    let mut headers = HeaderMap::new();
-    let (route, _) = split.choose(&mut headers).ok_or(Fault::NoTarget)?;
+    // Without the name that was asked for: there are no cookies, nor anything to hide.
+    let (mut head, ()) = Request::new(()).into_parts();
+    let (route, _) = split.choose(&mut head.headers).ok_or(Fault::NoTarget)?;
     line.note(|record| record.target_group = Some(route.group.name.clone()));
-    let mut session = Session::open(route, &mut headers, caller.said.client.ip());
+    let mut session = Session::open(route, &mut head, caller.said.client.ip());
+    let connected = connect(proxy, caller, route, &mut session, line).await;
+    books::verdict(proxy, route, &session, line);
+    let (target, stream, candidate) = connected?;
+    target.load().upgraded();
+    let listed = proxy.shared.connections.enter(Identity {
+        id: candidate.id(),
+        listener: proxy.listener.name.clone(),
+        target_group: route.group.name.clone(),
+        target: target.address,
+        client: caller.socket.client,
+    });
+    if proxy.tls.is_some() {
+        listed.set_reason(Refusal::Tls);
+    }
+    Ok(Tunnel {
+        target: stream,
+        to_client: Bytes::new(),
+        opening: Opening::Silent,
+        candidate,
+        listed,
+        line: line.take(),
+        idle_timeout: proxy.listener.websocket_idle_timeout,
+        metrics: proxy.shared.metrics.tunnel(),
+        drain: proxy.shared.drain.clone(),
+    })
+}
+
+/// Dials targets until one accepts.
+async fn connect(
+    proxy: &Proxy,
+    caller: &dial::Caller,
+    route: &Route,
+    session: &mut Session<'_>,
+    line: &mut Open,
+) -> Result<(Arc<Target>, TcpStream, Candidate), Fault> {
     let mut fault = Fault::NoTarget;
     while let Some(target) = session.target() {
         line.note(|record| record.target = Some(target.address));
-        let note = books::note(&session);
+        let note = books::note(session);
         match dial::dial(proxy, caller, route, &target, note).await {
             Ok((stream, candidate)) => {
                 target.connected();
-                target.load().upgraded();
-                let listed = proxy.shared.connections.enter(Identity {
-                    id: candidate.id(),
-                    listener: proxy.listener.name.clone(),
-                    target_group: route.group.name.clone(),
-                    target: target.address,
-                    client: caller.socket.client,
-                });
-                if proxy.tls.is_some() {
-                    listed.set_reason(Refusal::Tls);
-                }
-                return Ok(Tunnel {
-                    target: stream,
-                    to_client: Bytes::new(),
-                    opening: Opening::Silent,
-                    candidate,
-                    listed,
-                    line: line.take(),
-                    idle_timeout: proxy.listener.websocket_idle_timeout,
-                    metrics: proxy.shared.metrics.tunnel(),
-                    drain: proxy.shared.drain.clone(),
-                });
+                return Ok((target, stream, candidate));
             }
             Err(error) => {
                 fault = connect_fault(Some(error.kind()));

@@ -220,6 +220,7 @@ fn listener(idle_timeout: Duration) -> Listener {
 fn groups(target: SocketAddr) -> Groups {
     let secret = Secret::new(vec![1; 16]).expect("long enough");
     let stickiness = config::Stickiness {
+        mode: config::StickinessMode::LbCookie,
         cookie: "LIMPET".to_owned(),
         same_site: SameSite::Lax,
         domain: String::new(),

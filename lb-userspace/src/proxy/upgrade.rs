@@ -42,7 +42,7 @@ pub(super) async fn upgrade(
     offer: &Offer,
     books: &mut Books,
 ) -> Result<Response<Reply>, Fault> {
-    let mut session = Session::open(route, &mut head.headers, peer.caller.said.client.ip());
+    let mut session = Session::open(route, &mut head, peer.caller.said.client.ip());
     headers::strip_request(&mut head.headers);
     head.headers.remove(CONTENT_LENGTH);
     websocket::mark_upgrade(&mut head.headers);

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 use super::health::{Failure, Health};
+use super::ids::Ids;
 use super::member::{State, Target};
 use super::said::Wanted;
 use super::snapshot::Snapshot;
@@ -24,6 +25,7 @@ pub(crate) struct Group {
     pub(crate) name: String,
     pub(crate) config: config::TargetGroup,
     current: ArcSwap<Snapshot>,
+    ids: Ids,
     /// Rings when there is another snapshot.
     changes: watch::Sender<()>,
     events: Events,
@@ -42,7 +44,8 @@ impl Group {
             id: id::name_id(&config.name),
             name: config.name.clone(),
             config: config.clone(),
-            current: ArcSwap::from_pointee(Snapshot::new(targets, config.algorithm)),
+            current: ArcSwap::from_pointee(Snapshot::new(targets, config)),
+            ids: Ids::new(config.stickiness.as_ref()),
             changes: watch::Sender::new(()),
             events,
             changing: Mutex::new(()),
@@ -52,6 +55,11 @@ impl Group {
     /// The targets as they are now.
     pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
         self.current.load_full()
+    }
+
+    /// The ids that targets have answered with.
+    pub(crate) fn ids(&self) -> &Ids {
+        &self.ids
     }
 
     /// Rings at every new snapshot from now on.
@@ -121,7 +129,7 @@ impl Group {
         if same {
             return;
         }
-        let next = Arc::new(Snapshot::new(targets, self.config.algorithm));
+        let next = Arc::new(Snapshot::new(targets, &self.config));
         self.current.store(next.clone());
         self.changes.send_replace(());
         self.announce(&current, &next);

@@ -10,6 +10,7 @@
 
 mod group;
 mod health;
+mod ids;
 mod load;
 mod member;
 mod registry;
@@ -18,6 +19,7 @@ mod snapshot;
 
 pub(crate) use group::Group;
 pub(crate) use health::{Health, start as start_checks};
+pub(crate) use ids::Known;
 pub(crate) use member::{State, Target};
 pub(crate) use registry::{Change, Over, Refused, Registry};
 pub(crate) use snapshot::Snapshot;

@@ -1,12 +1,13 @@
 //! The targets of a group at one moment: who is there, and who gets new sessions.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::health::Health;
 use super::member::{State, Target};
-use crate::balance::{Balance, Candidate, Request};
-use crate::config::Algorithm;
+use crate::balance::{Balance, Candidate, Request, SourceHash};
+use crate::config::TargetGroup;
 
 /// Never changed: a change of the group is another snapshot.
 #[derive(Debug)]
@@ -15,13 +16,22 @@ pub(crate) struct Snapshot {
     by_id: HashMap<u64, Arc<Target>>,
     /// Those that new sessions are spread over.
     open: Vec<Arc<Target>>,
-    /// They are unhealthy all.
-    fails_open: bool,
+    /// What those have in common; `None` where nobody gets any.
+    stage: Option<State>,
     balance: Balance,
+    /// Which addresses belong to whom, where that decides.
+    owners: Option<Owners>,
+}
+
+/// All targets with a weight, whatever their state: who comes back owns the same.
+#[derive(Debug)]
+struct Owners {
+    targets: Vec<Arc<Target>>,
+    table: SourceHash,
 }
 
 impl Snapshot {
-    pub(super) fn new(targets: Vec<Arc<Target>>, algorithm: Algorithm) -> Self {
+    pub(super) fn new(targets: Vec<Arc<Target>>, config: &TargetGroup) -> Self {
         let by_id = targets
             .iter()
             .map(|target| (target.id, target.clone()))
@@ -36,18 +46,15 @@ impl Snapshot {
             .filter(|target| Some(target.state()) == stage)
             .cloned()
             .collect();
-        let candidate = |target: &Arc<Target>| Candidate {
-            id: target.id,
-            weight: target.weight,
-        };
-        let candidates: Vec<Candidate> = open.iter().map(candidate).collect();
-        let balance = Balance::new(algorithm, &candidates);
+        let balance = Balance::new(config.algorithm, &candidates(&open));
+        let owners = config.is_by_source().then(|| Owners::new(&targets));
         Self {
             targets,
             by_id,
             open,
-            fails_open: stage == Some(State::Unhealthy),
+            stage,
             balance,
+            owners,
         }
     }
 
@@ -64,14 +71,34 @@ impl Snapshot {
         open(self.balance.choose(request, untried, load)?)
     }
 
+    /// The target that this address belongs to, in whatever state it is.
+    pub(crate) fn owner_of(&self, source: IpAddr) -> Option<&Arc<Target>> {
+        let owners = self.owners.as_ref()?;
+        owners.targets.get(owners.table.choose(source, |_| true)?)
+    }
+
+    /// The target that stands in for an owner who cannot be had, leaving out those in
+    /// `tried`: the same for an address as long as it can be had itself.
+    pub(crate) fn stand_in(&self, source: IpAddr, tried: &[u64]) -> Option<&Arc<Target>> {
+        let owners = self.owners.as_ref()?;
+        let can = |target: &Arc<Target>| self.takes_new(target) && !tried.contains(&target.id);
+        let can = |index| owners.targets.get(index).is_some_and(can);
+        owners.targets.get(owners.table.choose(source, can)?)
+    }
+
+    /// Whether the target is among those that get new sessions.
+    pub(crate) fn takes_new(&self, target: &Target) -> bool {
+        Some(target.state()) == self.stage
+    }
+
     /// Whether all are unhealthy, and get requests all the same.
     pub(crate) fn fails_open(&self) -> bool {
-        self.fails_open
+        self.stage == Some(State::Unhealthy)
     }
 
     /// Whether the target is not worth a try: it is unhealthy, and others are not.
     pub(crate) fn is_down(&self, target: &Target) -> bool {
-        let others = !self.fails_open && !self.open.is_empty();
+        let others = !self.fails_open() && !self.open.is_empty();
         others && matches!(target.health, Health::Unhealthy(_))
     }
 
@@ -79,6 +106,23 @@ impl Snapshot {
     pub(crate) fn targets(&self) -> &[Arc<Target>] {
         &self.targets
     }
+}
+
+impl Owners {
+    fn new(targets: &[Arc<Target>]) -> Self {
+        let weighted = targets.iter().filter(|target| target.weight > 0);
+        let targets: Vec<Arc<Target>> = weighted.cloned().collect();
+        let table = SourceHash::new(&candidates(&targets));
+        Self { targets, table }
+    }
+}
+
+fn candidates(targets: &[Arc<Target>]) -> Vec<Candidate> {
+    let candidate = |target: &Arc<Target>| Candidate {
+        id: target.id,
+        weight: target.weight,
+    };
+    targets.iter().map(candidate).collect()
 }
 
 #[cfg(test)]

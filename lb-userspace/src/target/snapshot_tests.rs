@@ -17,7 +17,7 @@ fn target(number: u8, health: Health) -> Target {
 fn snapshot(targets: &[Target]) -> Snapshot {
     Snapshot::new(
         targets.iter().cloned().map(Arc::new).collect(),
-        Algorithm::RoundRobin,
+        &TargetGroup::with_defaults("chat"),
     )
 }
 
@@ -89,9 +89,39 @@ fn a_cookies_target_is_down_only_while_others_are_not() {
     assert!(!snapshot(std::slice::from_ref(&draining)).is_down(&draining));
 }
 
+/// The owner of many addresses among these, and who stands in for it.
+fn owners_and_stand_ins(targets: &[Target]) -> Vec<(u64, Option<u64>)> {
+    use crate::config::{StickinessMode, TargetGroup};
+    let config = TargetGroup::sticky("chat", StickinessMode::SourceIp);
+    let targets = targets.iter().cloned().map(Arc::new).collect();
+    let snapshot = Snapshot::new(targets, &config);
+    (0..200)
+        .map(|last| {
+            let source = IpAddr::from([192, 0, 2, last]);
+            let owner = snapshot.owner_of(source).expect("an owner").id;
+            let stand_in = snapshot.stand_in(source, &[owner]);
+            (owner, stand_in.map(|target| target.id))
+        })
+        .collect()
+}
+
+#[test]
+fn an_owner_keeps_its_addresses_whatever_its_state() {
+    let well = |number| target(number, Health::Healthy);
+    let all = [well(1), well(2), well(3)];
+    let before = owners_and_stand_ins(&all);
+    let sick = target(2, UNHEALTHY);
+    let after = owners_and_stand_ins(&[well(1), sick.clone(), well(3)]);
+    for ((owner, stand_in), (now, then)) in before.into_iter().zip(after) {
+        assert_eq!(owner, now);
+        // Nobody is sent to the sick one, and only who would have been goes elsewhere.
+        assert!(then.is_some_and(|id| id != owner && id != sick.id));
+        assert!(stand_in == then || stand_in == Some(sick.id));
+    }
+}
+
 #[test]
 fn picks_while_targets_come_and_go_are_always_of_one_snapshot() {
-    use crate::config::TargetGroup;
     use crate::events::Events;
     use crate::target::Group;
     use crate::target::said::Wanted;

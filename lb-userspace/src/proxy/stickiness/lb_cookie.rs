@@ -1,95 +1,82 @@
-//! Stickiness by the balancer's own cookie: what a request's cookies say, and
-//! the cookie that starts a session. No I/O, no clock.
+//! `lb_cookie`: the balancer's own cookie, which says the target, sealed. What a
+//! request's cookies say, and the cookie that starts a session.
 
 use http::HeaderMap;
 use http::header::HeaderValue;
 
-use super::cookie;
-use super::seal::{Keyring, Nonce, Payload};
+use super::super::cookie;
+use super::super::seal::{Keyring, Nonce, Payload};
+use super::{Answered, Verdict};
 use crate::config::{self, Protocol, SameSite};
 
 /// How far another balancer's clock may be ahead of ours, in seconds.
 const SKEW: u64 = 300;
 
-/// What became of the cookie; the label of `stickiness_total`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    /// There was none.
-    None,
-    /// Followed.
-    Valid,
-    /// Tampered with, or sealed for something else.
-    Invalid,
-    /// Older than the stickiness duration.
-    Expired,
-    /// Its target could not be connected to.
-    Down,
-    /// Its target is not registered any more, or drains and gives up its clients.
-    Unused,
-}
-
-impl Verdict {
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::Valid => "valid",
-            Self::Invalid => "invalid",
-            Self::Expired => "expired",
-            Self::Down => "down",
-            Self::Unused => "unused",
-        }
-    }
-}
-
-/// Stickiness of one target group.
+/// The cookie of one target group.
 #[derive(Debug)]
-pub(crate) struct Stickiness {
+pub(crate) struct LbCookie {
     name: String,
     attributes: String,
+    /// Seconds that a seal is good for.
     duration: u64,
-    moves_while_draining: bool,
     keys: Keyring,
 }
 
-impl Stickiness {
-    /// Stickiness for the clients of one listener.
+/// A cookie that opened and is of this group and this time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Opened {
+    pub(super) target: u64,
+    /// More than half of its time is over.
+    pub(super) is_aging: bool,
+}
+
+impl LbCookie {
+    /// For the clients of one listener.
     pub(crate) fn new(config: &config::Stickiness, protocol: Protocol, keys: Keyring) -> Self {
         Self {
             name: config.cookie.clone(),
             attributes: attributes(config, protocol),
             duration: config.duration.as_secs(),
-            moves_while_draining: config.moves_while_draining,
             keys,
         }
     }
 
-    /// Whether the holders of a draining target's cookies are balanced anew.
-    pub(crate) fn moves_while_draining(&self) -> bool {
-        self.moves_while_draining
-    }
-
     /// What the request's cookies say: the first that opens wins.
     pub(crate) fn read(&self, headers: &HeaderMap, group: u64, now: u64) -> (Verdict, Option<u64>) {
-        let mut seen = false;
+        match self.open(headers, group, now) {
+            Ok(opened) => (Verdict::Valid, Some(opened.target)),
+            Err(verdict) => (verdict, None),
+        }
+    }
+
+    /// The same; the error is why there is nothing to follow.
+    pub(super) fn open(
+        &self,
+        headers: &HeaderMap,
+        group: u64,
+        now: u64,
+    ) -> Result<Opened, Verdict> {
+        let mut verdict = Verdict::None;
         for value in cookie::values(headers, &self.name) {
-            seen = true;
+            verdict = Verdict::Invalid;
             if let Some(payload) = self.keys.open(value) {
                 return self.judge(payload, group, now);
             }
         }
-        (
-            if seen {
-                Verdict::Invalid
-            } else {
-                Verdict::None
-            },
-            None,
-        )
+        Err(verdict)
     }
 
     /// Hides the cookie from targets.
     pub(crate) fn hide(&self, headers: &mut HeaderMap) {
         cookie::hide(headers, &self.name);
+    }
+
+    /// Sets the cookie that brings the client back to who has answered.
+    pub(super) fn set(&self, by: Answered<'_>, headers: &mut HeaderMap) {
+        let nonce = (by.nonce)();
+        if let Some(value) = nonce.and_then(|nonce| self.issue(&by.payload(), &nonce)) {
+            cookie::set(headers, value);
+        }
     }
 
     /// The `Set-Cookie` value that starts a session on `target`.
@@ -98,14 +85,18 @@ impl Stickiness {
         HeaderValue::try_from(format!("{}={sealed}{}", self.name, self.attributes)).ok()
     }
 
-    fn judge(&self, payload: Payload, group: u64, now: u64) -> (Verdict, Option<u64>) {
+    fn judge(&self, payload: Payload, group: u64, now: u64) -> Result<Opened, Verdict> {
         if payload.group != group || payload.created > now.saturating_add(SKEW) {
-            return (Verdict::Invalid, None);
+            return Err(Verdict::Invalid);
         }
-        if now.saturating_sub(payload.created) > self.duration {
-            return (Verdict::Expired, None);
+        let age = now.saturating_sub(payload.created);
+        if age > self.duration {
+            return Err(Verdict::Expired);
         }
-        (Verdict::Valid, Some(payload.target))
+        Ok(Opened {
+            target: payload.target,
+            is_aging: age > self.duration / 2,
+        })
     }
 }
 
@@ -134,7 +125,7 @@ mod tests {
     use http::header::COOKIE;
 
     use super::*;
-    use crate::config::Secret;
+    use crate::config::{Secret, StickinessMode};
 
     const GROUP: u64 = 5;
     const PAYLOAD: Payload = Payload {
@@ -143,9 +134,10 @@ mod tests {
         created: 1_000,
     };
 
-    fn stickiness(same_site: SameSite, protocol: Protocol) -> Stickiness {
+    fn lb_cookie(same_site: SameSite, protocol: Protocol) -> LbCookie {
         let secrets = vec![Secret::new(vec![1; 16]).expect("long enough")];
         let config = config::Stickiness {
+            mode: StickinessMode::LbCookie,
             cookie: "LIMPET".to_owned(),
             same_site,
             domain: String::new(),
@@ -153,11 +145,11 @@ mod tests {
             moves_while_draining: false,
             secrets: Vec::new(),
         };
-        Stickiness::new(&config, protocol, Keyring::new(&secrets))
+        LbCookie::new(&config, protocol, Keyring::new(&secrets))
     }
 
     fn issued(payload: &Payload) -> String {
-        let cookie = stickiness(SameSite::Lax, Protocol::Http)
+        let cookie = lb_cookie(SameSite::Lax, Protocol::Http)
             .issue(payload, &[1; 24])
             .expect("issued");
         cookie
@@ -172,7 +164,7 @@ mod tests {
     fn verdict(cookies: &str, now: u64) -> (Verdict, Option<u64>) {
         let mut headers = HeaderMap::new();
         headers.insert(COOKIE, cookies.parse().expect("a header value"));
-        stickiness(SameSite::Lax, Protocol::Http).read(&headers, GROUP, now)
+        lb_cookie(SameSite::Lax, Protocol::Http).read(&headers, GROUP, now)
     }
 
     #[test]
@@ -198,7 +190,7 @@ mod tests {
     #[test]
     fn attributes_as_promised() {
         let text = |same_site, protocol| {
-            let value = stickiness(same_site, protocol)
+            let value = lb_cookie(same_site, protocol)
                 .issue(&PAYLOAD, &[1; 24])
                 .expect("issued");
             value
