@@ -8,7 +8,7 @@ use crate::install::{self, Tool};
 use crate::{build, shell};
 
 /// What the lab calls.
-pub(crate) const TOOLS: [Tool; 6] = [
+pub(crate) const TOOLS: [Tool; 7] = [
     ("ip", "iproute2"),
     ("ss", "iproute2"),
     ("nft", "nftables"),
@@ -18,6 +18,11 @@ pub(crate) const TOOLS: [Tool; 6] = [
     (
         "/usr/lib/python3/dist-packages/scapy/__init__.py",
         "python3-scapy",
+    ),
+    // And on what a request says.
+    (
+        "/usr/lib/python3/dist-packages/h11/__init__.py",
+        "python3-h11",
     ),
 ];
 

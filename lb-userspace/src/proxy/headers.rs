@@ -111,16 +111,25 @@ fn nominated(headers: &HeaderMap) -> Vec<HeaderName> {
         .collect()
 }
 
+/// What is told to targets, or tells where a request ends and whose it is.
+const NOT_LOOKED_LIKE: [HeaderName; 6] = [
+    X_FORWARDED_FOR,
+    X_FORWARDED_PROTO,
+    X_FORWARDED_PORT,
+    HOST,
+    CONTENT_LENGTH,
+    TRANSFER_ENCODING,
+];
+
 /// Many applications read `X_Forwarded_For` as `X-Forwarded-For`; a client could
 /// slip its own past us.
 fn strip_look_alikes(headers: &mut HeaderMap) {
-    let ours = [X_FORWARDED_FOR, X_FORWARDED_PROTO, X_FORWARDED_PORT];
     let look_alikes: Vec<HeaderName> = headers
         .keys()
         .filter(|name| name.as_str().contains('_'))
         .filter(|name| {
             let dashed = name.as_str().replace('_', "-");
-            ours.iter().any(|ours| ours.as_str() == dashed)
+            NOT_LOOKED_LIKE.iter().any(|name| name.as_str() == dashed)
         })
         .cloned()
         .collect();
@@ -158,6 +167,19 @@ mod tests {
         let mut left: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
         left.sort_unstable();
         assert_eq!(left, ["host", "x-kept"]);
+    }
+
+    #[test]
+    fn look_alikes_of_what_counts_are_removed() {
+        let mut headers = headers(&[
+            ("x_forwarded-for", "1.2.3.4"),
+            ("content_length", "5"),
+            ("transfer_encoding", "chunked"),
+            ("x_own", "kept"),
+        ]);
+        strip_request(&mut headers);
+        let left: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
+        assert_eq!(left, ["x_own"]);
     }
 
     fn forwarded_for(mode: ForwardedFor, before: &[(&str, &str)]) -> Option<String> {

@@ -45,7 +45,11 @@ mod upgrade;
 mod websocket;
 
 #[cfg(test)]
+mod http1_tests;
+#[cfg(test)]
 mod limit_tests;
+#[cfg(test)]
+mod reparse_tests;
 #[cfg(test)]
 mod tls_lab;
 #[cfg(test)]
