@@ -237,9 +237,10 @@ fn serve_tls(listener: &config::Listener, drain: &Drain) -> Result<tls::Server, 
         certificates.clone(),
     );
     tokio::spawn(rotation.run(drain.clone()));
-    let alpn: &[&str] = match listener.protocol.is_http() {
-        true => &["http/1.1"],
-        false => &[],
+    let alpn: &[&str] = match (listener.protocol.is_http(), listener.http2) {
+        (true, true) => &[tls::HTTP2, tls::HTTP1],
+        (true, false) => &[tls::HTTP1],
+        (false, _) => &[],
     };
     tls::Server::new(certificates, alpn)
 }

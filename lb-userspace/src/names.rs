@@ -8,6 +8,7 @@ pub(crate) fn refusal(reason: Refusal) -> &'static str {
     match reason {
         Refusal::Pending => "pending",
         Refusal::Tls => "tls",
+        Refusal::Http2 => "http2",
         Refusal::Local => "local",
         Refusal::Options => "options",
         Refusal::Unobserved => "unobserved",

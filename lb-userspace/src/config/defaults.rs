@@ -46,6 +46,8 @@ pub(super) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// ALB's idle timeout for HTTP.
 pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// Every browser speaks it, and it saves handshakes.
+pub(super) const HTTP2: bool = true;
 /// WebSockets are quiet by nature; an hour outlives ordinary ping intervals.
 pub(super) const WEBSOCKET_IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
 

@@ -22,6 +22,8 @@ pub(crate) struct Listener {
     pub(crate) protocol: Protocol,
     /// The first is the default; there is one if the protocol is https.
     pub(crate) certificates: Vec<Pair>,
+    /// Whether clients of https may speak HTTP/2.
+    pub(crate) http2: bool,
     /// The first whose condition is met decides.
     pub(crate) rules: Vec<Rule>,
     /// What is done with a request that meets no rule's condition.
@@ -160,6 +162,7 @@ pub(super) fn read(mut section: Section, seen: &mut Seen<'_>) -> Option<Listener
     let binds = read_binds(&mut section, &mut seen.binds);
     let protocol = section.choice("protocol", &PROTOCOLS, Protocol::Http);
     let certificates = certificates::read(&mut section, protocol);
+    let http2 = read_http2(&mut section, protocol);
     let rules = rule::read_all(&mut section, seen.groups);
     let action = action::read(&mut section, seen.groups);
     if !protocol.is_http() {
@@ -182,6 +185,7 @@ pub(super) fn read(mut section: Section, seen: &mut Seen<'_>) -> Option<Listener
         binds: binds?,
         protocol,
         certificates,
+        http2,
         rules,
         action: action?,
         idle_timeout,
@@ -192,6 +196,13 @@ pub(super) fn read(mut section: Section, seen: &mut Seen<'_>) -> Option<Listener
         max_connections,
         admission,
     })
+}
+
+fn read_http2(section: &mut Section, protocol: Protocol) -> bool {
+    if section.has("http2") && protocol != Protocol::Https {
+        section.problem("http2", "is for protocol = \"https\"");
+    }
+    section.or("http2", defaults::HTTP2)
 }
 
 /// What every IPv4 host takes (RFC 9293 section 3.7.1), and the most that TCP_MAXSEG

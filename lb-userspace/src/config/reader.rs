@@ -206,6 +206,15 @@ impl FromValue for u32 {
     }
 }
 
+impl FromValue for bool {
+    fn from_value(value: Value) -> Result<Self, String> {
+        match value {
+            Value::Boolean(value) => Ok(value),
+            other => Err(format!("expected true or false, found {}", kind(&other))),
+        }
+    }
+}
+
 impl FromValue for PathBuf {
     fn from_value(value: Value) -> Result<Self, String> {
         match String::from_value(value)? {

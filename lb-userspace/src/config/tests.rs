@@ -303,6 +303,27 @@ fn https(certificates: &str) -> String {
 }
 
 #[test]
+fn http2_is_for_https() {
+    let authority = Authority::new();
+    let files = authority.files(&["a.test"]);
+    let with = |more: &str| {
+        let pair = format!("cert = {:?}, key = {:?}", files.cert, files.key);
+        https(&format!("certificates = [{{ {pair} }}]\n{more}"))
+    };
+    let is_on = |text: &str| Config::parse(text).expect("good").listeners[0].http2;
+    assert!(is_on(&with("")));
+    assert!(!is_on(&with("http2 = false")));
+    let plain = GOOD.replace(
+        "idle_timeout = \"5m\"",
+        "http2 = true\nidle_timeout = \"5m\"",
+    );
+    assert_eq!(
+        complaints(&plain),
+        [r#"listener[0].http2: is for protocol = "https""#]
+    );
+}
+
+#[test]
 fn certificates_are_read_and_must_fit_their_keys() {
     let authority = Authority::new();
     let (one, other) = (authority.files(&["a.test"]), authority.files(&["b.test"]));

@@ -71,6 +71,8 @@ pub(crate) enum Refusal {
     Pending,
     /// The client's bytes are encrypted, and this is where TLS ends.
     Tls,
+    /// The client's connection carries other streams too.
+    Http2,
     /// Client or target lives on this host.
     Local,
     /// The legs negotiated options that cannot be made alike.

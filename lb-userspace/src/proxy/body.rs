@@ -1,5 +1,6 @@
 //! Bodies on their way through: streamed, never collected.
 
+use std::error::Error;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
@@ -10,7 +11,46 @@ use http_body_util::Full;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
 use super::books::Books;
+use super::http2;
 use super::stickiness::Ear;
+
+/// A request body, as its client sends it.
+pub(super) enum Upload {
+    Http1(Incoming),
+    Http2(http2::Upload),
+}
+
+/// What breaks a request body off.
+type Broken = Box<dyn Error + Send + Sync>;
+
+impl Body for Upload {
+    type Data = Bytes;
+    type Error = Broken;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        match self.get_mut() {
+            Self::Http1(body) => Pin::new(body).poll_frame(cx).map_err(Broken::from),
+            Self::Http2(body) => Pin::new(body).poll_frame(cx).map_err(Broken::from),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Http1(body) => body.is_end_stream(),
+            Self::Http2(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Http1(body) => body.size_hint(),
+            Self::Http2(body) => body.size_hint(),
+        }
+    }
+}
 
 /// A response body: the balancer's own words or a target's bytes.
 pub(super) struct Reply {
@@ -149,7 +189,7 @@ impl Body for Reply {
 /// has asked for its first byte.
 pub(crate) struct Parcel {
     shared: Arc<Mutex<Content>>,
-    taken: Option<Incoming>,
+    taken: Option<Upload>,
 }
 
 /// The sender's view of a request body.
@@ -157,7 +197,7 @@ pub(crate) struct Parcel {
 pub(super) struct Sender(Arc<Mutex<Content>>);
 
 struct Content {
-    body: Option<Incoming>,
+    body: Option<Upload>,
     size: SizeHint,
     empty: bool,
     progress: Progress,
@@ -175,7 +215,7 @@ pub(super) struct Progress {
 }
 
 impl Sender {
-    pub(super) fn new(body: Incoming) -> Self {
+    pub(super) fn new(body: Upload) -> Self {
         let (size, empty) = (body.size_hint(), body.is_end_stream());
         let body = Some(body);
         let progress = Progress {
@@ -209,12 +249,12 @@ impl Sender {
 
 impl Body for Parcel {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = Broken;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let this = self.get_mut();
         let mut content = lock(&this.shared);
         if this.taken.is_none() {

@@ -39,6 +39,7 @@ pub(super) struct Books {
     route: Option<Arc<Route>>,
     origin: Origin,
     answered: bool,
+    upgraded: bool,
     line: Open,
 }
 
@@ -73,6 +74,7 @@ impl Books {
             route: None,
             origin: Origin::Target,
             answered: false,
+            upgraded: false,
             line,
         }
     }
@@ -99,6 +101,11 @@ impl Books {
     pub(super) fn faulted(&mut self, fault: Fault) {
         self.by_balancer();
         self.line.note(|record| record.fault = Some(fault.reason()));
+    }
+
+    /// Whether the request has become a WebSocket.
+    pub(super) fn is_upgraded(&self) -> bool {
+        self.upgraded
     }
 
     /// Who answers.
@@ -144,10 +151,11 @@ impl Books {
     }
 
     /// The request has become a WebSocket, whose line is written at its end.
-    pub(super) fn upgraded(&mut self) -> Open {
+    pub(super) fn upgraded(&mut self, status: StatusCode) -> Open {
+        self.upgraded = true;
         self.line.note(|record| {
             record.protocol = "websocket";
-            record.status = Some(StatusCode::SWITCHING_PROTOCOLS.as_u16());
+            record.status = Some(status.as_u16());
             record.origin = Some(Origin::Target.as_str());
         });
         self.line.take()

@@ -1,4 +1,5 @@
-//! A client's stream: its socket, or TLS on its socket.
+//! A client's stream: its socket, TLS on its socket, or a stream of its HTTP/2
+//! connection.
 
 use std::future::poll_fn;
 use std::io;
@@ -9,26 +10,46 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
+use super::http2;
+use super::tunnel::reset_when_dropped;
+use crate::tls;
+
 /// Bytes from and to a client, in the clear.
 #[derive(Debug)]
 pub(super) enum ClientStream {
     Tcp(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
+    Http2(Box<http2::Socket>),
 }
 
 impl ClientStream {
-    /// The socket underneath.
-    pub(super) fn socket(&self) -> &TcpStream {
+    /// Whether the handshake has chosen HTTP/2.
+    pub(super) fn speaks_http2(&self) -> bool {
         match self {
-            Self::Tcp(socket) => socket,
-            Self::Tls(stream) => stream.get_ref().0,
+            Self::Tls(stream) => stream.get_ref().1.alpn_protocol() == Some(tls::HTTP2.as_bytes()),
+            Self::Tcp(_) | Self::Http2(_) => false,
         }
     }
 
-    /// Ends TLS in order, in one try: a client that takes nothing is not waited for.
+    /// Makes a reset of what would be an end.
+    pub(super) fn reset_when_dropped(&mut self) {
+        match self {
+            Self::Tcp(socket) => reset_when_dropped(socket),
+            Self::Tls(stream) => reset_when_dropped(stream.get_ref().0),
+            Self::Http2(stream) => stream.reset(),
+        }
+    }
+
+    /// Ends in order what is above TCP, in one try: a client that takes nothing is
+    /// not waited for.
     pub(super) async fn take_leave(&mut self) {
-        if let Self::Tls(stream) = self {
-            poll_fn(|cx| Poll::Ready(Pin::new(&mut *stream).poll_shutdown(cx).is_ready())).await;
+        match self {
+            Self::Tcp(_) => {}
+            Self::Tls(stream) => {
+                poll_fn(|cx| Poll::Ready(Pin::new(&mut *stream).poll_shutdown(cx).is_ready()))
+                    .await;
+            }
+            Self::Http2(stream) => stream.end(),
         }
     }
 }
@@ -49,6 +70,7 @@ impl AsyncRead for ClientStream {
                 }
                 result => result,
             },
+            Self::Http2(stream) => Pin::new(stream).poll_read(cx, buffer),
         }
     }
 }
@@ -62,6 +84,7 @@ impl AsyncWrite for ClientStream {
         match self.get_mut() {
             Self::Tcp(socket) => Pin::new(socket).poll_write(cx, bytes),
             Self::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Http2(stream) => Pin::new(stream).poll_write(cx, bytes),
         }
     }
 
@@ -73,6 +96,7 @@ impl AsyncWrite for ClientStream {
         match self.get_mut() {
             Self::Tcp(socket) => Pin::new(socket).poll_write_vectored(cx, slices),
             Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+            Self::Http2(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
         }
     }
 
@@ -80,6 +104,7 @@ impl AsyncWrite for ClientStream {
         match self {
             Self::Tcp(socket) => socket.is_write_vectored(),
             Self::Tls(stream) => stream.is_write_vectored(),
+            Self::Http2(stream) => stream.is_write_vectored(),
         }
     }
 
@@ -87,6 +112,7 @@ impl AsyncWrite for ClientStream {
         match self.get_mut() {
             Self::Tcp(socket) => Pin::new(socket).poll_flush(cx),
             Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Http2(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
@@ -95,6 +121,7 @@ impl AsyncWrite for ClientStream {
         match self.get_mut() {
             Self::Tcp(socket) => Pin::new(socket).poll_shutdown(cx),
             Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Http2(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }

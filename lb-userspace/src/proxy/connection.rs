@@ -21,10 +21,11 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use super::Proxy;
-use super::body::Reply;
+use super::body::{Reply, Upload};
 use super::client::ClientStream;
 use super::dial::Caller;
 use super::fault::Fault;
+use super::http2;
 use super::pace::{Expired, Pace, PacedStream};
 use super::proxy_header::{self, Ends};
 use super::stream;
@@ -37,22 +38,33 @@ use crate::tls::{self, Failed};
 
 /// How long a client may go on sending what nobody reads, so that it gets to
 /// read the answer before a reset takes it away.
-const LINGER: Duration = Duration::from_secs(1);
+pub(super) const LINGER: Duration = Duration::from_secs(1);
 /// And how much.
-const LINGER_BYTES: usize = 256 * 1024;
+pub(super) const LINGER_BYTES: usize = 256 * 1024;
 
-/// The client of a connection, as its requests see it.
+/// The client of a connection, or of one HTTP/2 stream, as its requests see it.
 #[derive(Debug)]
 pub(super) struct Peer {
     pub(super) caller: Caller,
-    pub(super) pace: Arc<Pace>,
     tunnel: Mutex<Option<Box<Tunnel>>>,
 }
 
 impl Peer {
-    /// Lays a tunnel ready; it opens once the 101 is written.
+    pub(super) fn new(caller: Caller) -> Self {
+        Self {
+            caller,
+            tunnel: Mutex::new(None),
+        }
+    }
+
+    /// Lays a tunnel ready; it opens once the head of the answer is written.
     pub(super) fn lay(&self, tunnel: Tunnel) {
         *self.slot() = Some(Box::new(tunnel));
+    }
+
+    /// The tunnel, if one was laid.
+    pub(super) fn take(&self) -> Option<Box<Tunnel>> {
+        self.slot().take()
     }
 
     fn slot(&self) -> std::sync::MutexGuard<'_, Option<Box<Tunnel>>> {
@@ -119,34 +131,37 @@ async fn serve_http(proxy: Arc<Proxy>, arrived: Arrived) {
             None => return,
         },
     };
+    if stream.speaks_http2() {
+        Box::pin(http2::serve(proxy, stream, caller)).await;
+        return drop(admitted);
+    }
     let pace = Pace::new(
         proxy.shared.limits.header_timeout,
         proxy.listener.idle_timeout,
     );
-    let peer = Arc::new(Peer {
-        caller,
-        pace: pace.clone(),
-        tunnel: Mutex::new(None),
-    });
+    let peer = Arc::new(Peer::new(caller));
     let service = Handler {
         proxy: proxy.clone(),
         peer: peer.clone(),
+        pace: pace.clone(),
         until: Instant::now() + proxy.shared.limits.connection_lifetime,
     };
-    let io = TokioIo::new(PacedStream { stream, pace });
+    let io = TokioIo::new(PacedStream {
+        stream,
+        pace: pace.clone(),
+    });
     let mut connection = builder(&proxy).serve_connection(io, service);
-    let end = drive(&proxy, &peer, &mut connection).await;
+    let end = drive(&proxy, &pace, &mut connection).await;
     let parts = connection.into_parts();
     let mut stream = parts.io.into_inner().stream;
     match end {
         End::Done(Ok(())) => {
-            let tunnel = peer.slot().take();
-            if let Some(tunnel) = tunnel {
+            if let Some(tunnel) = peer.take() {
                 // A task of its own, as small as a tunnel.
                 let early = parts.read_buf;
                 match stream {
                     ClientStream::Tcp(stream) => tokio::spawn(tunnel.run(stream, early, admitted)),
-                    tls @ ClientStream::Tls(_) => {
+                    tls @ (ClientStream::Tls(_) | ClientStream::Http2(_)) => {
                         tokio::spawn(tunnel.run_tls(tls, early, admitted))
                     }
                 };
@@ -244,7 +259,7 @@ fn builder(proxy: &Proxy) -> http1::Builder {
 }
 
 /// Runs the connection against its clock and the daemon's end.
-async fn drive(proxy: &Proxy, peer: &Peer, connection: &mut Connection) -> End {
+async fn drive(proxy: &Proxy, pace: &Pace, connection: &mut Connection) -> End {
     let mut drain = proxy.shared.drain.clone();
     let mut draining = std::pin::pin!(async move { drain.reached(Stage::Draining).await });
     let mut drained = false;
@@ -256,12 +271,12 @@ async fn drive(proxy: &Proxy, peer: &Peer, connection: &mut Connection) -> End {
         }
         match connection.poll_without_shutdown(cx) {
             // Another poll goes on writing; the blocked write wakes us.
-            Poll::Ready(Ok(())) if peer.pace.is_unflushed() => {}
+            Poll::Ready(Ok(())) if pace.is_unflushed() => {}
             Poll::Ready(result) => return Poll::Ready(End::Done(result)),
             Poll::Pending => {}
         }
         loop {
-            let Some((deadline, limit)) = peer.pace.deadline() else {
+            let Some((deadline, limit)) = pace.deadline() else {
                 return Poll::Pending;
             };
             // A deadline that moves away is noticed when the old one rings.
@@ -307,6 +322,7 @@ async fn close_gently(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
 struct Handler {
     proxy: Arc<Proxy>,
     peer: Arc<Peer>,
+    pace: Arc<Pace>,
     /// From then on an answer is the last one.
     until: Instant,
 }
@@ -317,15 +333,19 @@ impl Service<Request<Incoming>> for Handler {
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let (proxy, peer, until) = (self.proxy.clone(), self.peer.clone(), self.until);
+        let (proxy, peer, pace) = (self.proxy.clone(), self.peer.clone(), self.pace.clone());
+        let until = self.until;
         Box::pin(async move {
-            let mut response = proxy.handle(&peer, request).await;
+            let read = pace.head_read().check();
+            let request = request.map(Upload::Http1);
+            let mut response = proxy.handle(&peer, request, read).await;
             let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
             if until <= Instant::now() && !switched {
                 let headers = response.headers_mut();
                 headers.insert(CONNECTION, HeaderValue::from_static("close"));
             }
-            Ok(response)
+            let answering = pace.answering();
+            Ok(response.map(|body| body.holding(answering)))
         })
     }
 }

@@ -6,13 +6,12 @@ use std::time::{Duration, Instant};
 
 use http::header::{Entry, HOST, HeaderValue};
 use http::{Request, Response, StatusCode, Uri, Version, request};
-use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::client::legacy::{self, Client, connect::HttpConnector};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 use super::Proxy;
-use super::body::{Parcel, Reply, Sender};
+use super::body::{Parcel, Reply, Sender, Upload};
 use super::books::Books;
 use super::connection::Peer;
 use super::dial;
@@ -60,7 +59,7 @@ pub(super) async fn forward(
     peer: &Peer,
     route: &Route,
     mut head: request::Parts,
-    body: Incoming,
+    body: Upload,
     books: &mut Books,
 ) -> Result<Response<Reply>, Fault> {
     let mut session = Session::open(route, &mut head, peer.caller.said.client.ip());

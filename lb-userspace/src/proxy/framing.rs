@@ -6,6 +6,8 @@
 //! where it ends is an attack or a bug, and is refused. A pipelined head that
 //! hyper had buffered already is not seen here; it is resolved as said.
 
+use super::fault::Fault;
+
 /// Enough of a line to know its name.
 const NAME: usize = "transfer-encoding:".len();
 
@@ -40,9 +42,14 @@ impl Framing {
         }
     }
 
-    /// Both were there.
-    pub(super) fn is_ambiguous(&self) -> bool {
-        self.lengths && self.codings
+    /// Refuses a head that has both.
+    pub(super) fn check(&self) -> Result<(), Fault> {
+        if self.lengths && self.codings {
+            return Err(Fault::Malformed(
+                "both Content-Length and Transfer-Encoding",
+            ));
+        }
+        Ok(())
     }
 
     fn end_line(&mut self) {
@@ -66,8 +73,8 @@ mod tests {
         for byte in text.as_bytes() {
             split.feed(&[*byte]);
         }
-        assert_eq!(whole.is_ambiguous(), split.is_ambiguous());
-        whole.is_ambiguous()
+        assert_eq!(whole.check(), split.check());
+        whole.check().is_err()
     }
 
     #[test]

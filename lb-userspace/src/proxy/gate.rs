@@ -10,7 +10,7 @@ use super::fault::Fault;
 /// ALB's limit on the request line.
 const URI_MAX: usize = 16 * 1024;
 /// ALB's limit on one header.
-const HEADER_MAX: usize = 16 * 1024;
+pub(super) const HEADER_MAX: usize = 16 * 1024;
 
 /// Refuses what is ambiguous or over a limit, and brings the target of the
 /// request into origin form.

@@ -3,11 +3,10 @@
 
 use std::sync::Arc;
 
-use http::{Request, Response, StatusCode, request};
-use hyper::body::Incoming;
+use http::{Request, Response, StatusCode, Version, request};
 use tracing::debug;
 
-use super::body::Reply;
+use super::body::{Reply, Upload};
 use super::books::Books;
 use super::connection::Peer;
 use super::fault::Fault;
@@ -17,29 +16,26 @@ use super::{Proxy, cookie, forward, gate, redirect, upgrade, websocket};
 use crate::metrics::{Origin, Upgrade};
 
 impl Proxy {
-    /// Answers a request; faults become answers here and nowhere else.
+    /// Answers a request that has been read well or not; faults become answers here
+    /// and nowhere else.
     pub(super) async fn handle(
         self: &Arc<Self>,
         peer: &Peer,
-        request: Request<Incoming>,
+        request: Request<Upload>,
+        read: Result<(), Fault>,
     ) -> Response<Reply> {
-        let framing = peer.pace.head_read();
         let (head, body) = request.into_parts();
         let mut books = Books::open(self, peer, &head);
-        let answer = if framing.is_ambiguous() {
-            Err(Fault::Malformed(
-                "both Content-Length and Transfer-Encoding",
-            ))
-        } else {
-            self.dispatch(peer, head, body, &mut books).await
+        let answer = match read {
+            Ok(()) => self.dispatch(peer, head, body, &mut books).await,
+            Err(fault) => Err(fault),
         };
         let response = answer.unwrap_or_else(|fault| {
             books.faulted(fault);
             self.answer(peer, fault)
         });
         books.answer(response.status());
-        let answering = peer.pace.answering();
-        response.map(|body| body.holding(answering).booked(books))
+        response.map(|body| body.booked(books))
     }
 
     /// Books an answer that hyper made of a head it could not parse.
@@ -60,19 +56,23 @@ impl Proxy {
         &self,
         peer: &Peer,
         mut head: request::Parts,
-        body: Incoming,
+        body: Upload,
         books: &mut Books,
     ) -> Result<Response<Reply>, Fault> {
         let wanted = websocket::is_wanted(&head.headers);
         if wanted {
             self.shared.metrics.upgrade_requested();
         }
-        let result = match gate::check(&mut head) {
+        let version = head.version;
+        let mut result = match gate::check(&mut head) {
             Ok(()) => self.act(peer, head, body, wanted, books).await,
             Err(fault) => Err(fault),
         };
         if wanted {
-            let outcome = outcome(&result, books.origin());
+            if version == Version::HTTP_2 {
+                result = result.and_then(|response| no_false_opening(response, books));
+            }
+            let outcome = outcome(&result, books);
             self.shared.metrics.upgrade(&self.listener.name, outcome);
         }
         result
@@ -83,7 +83,7 @@ impl Proxy {
         &self,
         peer: &Peer,
         head: request::Parts,
-        body: Incoming,
+        body: Upload,
         wanted: bool,
         books: &mut Books,
     ) -> Result<Response<Reply>, Fault> {
@@ -105,7 +105,7 @@ impl Proxy {
         peer: &Peer,
         split: &Split,
         mut head: request::Parts,
-        body: Incoming,
+        body: Upload,
         wanted: bool,
         books: &mut Books,
     ) -> Result<Response<Reply>, Fault> {
@@ -137,10 +137,20 @@ impl Proxy {
     }
 }
 
-fn outcome(result: &Result<Response<Reply>, Fault>, origin: Origin) -> Upgrade {
+/// Over HTTP/2 any success opens a WebSocket to the client: an ordinary answer must
+/// not look like one.
+fn no_false_opening(response: Response<Reply>, books: &Books) -> Result<Response<Reply>, Fault> {
+    match books.origin() {
+        _ if books.is_upgraded() || !response.status().is_success() => Ok(response),
+        Origin::Target => Err(Fault::TargetBadUpgrade),
+        Origin::Balancer => Err(Fault::NotImplemented("there is no WebSocket here")),
+    }
+}
+
+fn outcome(result: &Result<Response<Reply>, Fault>, books: &Books) -> Upgrade {
     match result {
-        Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => Upgrade::Accepted,
-        Ok(_) if origin == Origin::Balancer => Upgrade::Rejected,
+        Ok(_) if books.is_upgraded() => Upgrade::Accepted,
+        Ok(_) if books.origin() == Origin::Balancer => Upgrade::Rejected,
         Ok(_) => Upgrade::RefusedByTarget,
         Err(fault) if fault.is_clients() => Upgrade::Rejected,
         Err(_) => Upgrade::Failed,

@@ -1,7 +1,7 @@
 //! The proxy: one HTTP request from listener to target and back, and the
 //! tunnel that an upgraded one becomes.
 //!
-//! In travel order: `connection` (one client), `gate` (what may pass), `rules` (what
+//! In travel order: `connection` (one client; `http2` if it speaks that), `gate` (what may pass), `rules` (what
 //! is done), `session` (which target), `forward` or `upgrade`, `tunnel` or
 //! `tls_tunnel`.
 #![deny(clippy::unwrap_used, clippy::indexing_slicing)]
@@ -27,6 +27,7 @@ mod framing;
 mod gate;
 mod handler;
 mod headers;
+mod http2;
 mod pace;
 pub(crate) mod proxy_header;
 mod pump;

@@ -20,7 +20,7 @@ use super::forward::connect_fault;
 use super::route::Route;
 use super::rules::Action;
 use super::session::Session;
-use super::tunnel::{Opening, Tunnel, reset_when_dropped};
+use super::tunnel::{Opening, Tunnel};
 use crate::access::{Open, Record};
 use crate::config::Protocol;
 use crate::connections::Identity;
@@ -52,7 +52,7 @@ pub(super) async fn serve(proxy: &Arc<Proxy>, arrived: Arrived) {
             return;
         }
     };
-    let stream = match &proxy.tls {
+    let mut stream = match &proxy.tls {
         None => ClientStream::Tcp(stream),
         Some(tls) => match Box::pin(uncover(proxy, tls, stream, caller.said.client)).await {
             Some(stream) => stream,
@@ -69,7 +69,7 @@ pub(super) async fn serve(proxy: &Arc<Proxy>, arrived: Arrived) {
             );
             line.note(|record| record.fault = Some(fault.reason()));
             // An end in order would look like an answer.
-            reset_when_dropped(stream.socket());
+            stream.reset_when_dropped();
         }
     }
 }
@@ -78,7 +78,9 @@ pub(super) async fn serve(proxy: &Arc<Proxy>, arrived: Arrived) {
 fn run(tunnel: Tunnel, stream: ClientStream, first: Bytes, admitted: Admitted) {
     match stream {
         ClientStream::Tcp(stream) => tokio::spawn(tunnel.run(stream, first, admitted)),
-        tls @ ClientStream::Tls(_) => tokio::spawn(tunnel.run_tls(tls, first, admitted)),
+        tls @ (ClientStream::Tls(_) | ClientStream::Http2(_)) => {
+            tokio::spawn(tunnel.run_tls(tls, first, admitted))
+        }
     };
 }
 

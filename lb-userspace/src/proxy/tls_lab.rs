@@ -9,6 +9,7 @@ use std::time::Duration;
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -81,7 +82,7 @@ impl Lab {
         };
         let (connections, metrics) = (shared.connections.clone(), shared.metrics.clone());
         let certificates = Arc::new(Certificates::new(&[authority.pair(&["a.test"])]));
-        let tls = || tls::Server::new(certificates, &["http/1.1"]).expect("a server");
+        let tls = || tls::Server::new(certificates, &[tls::HTTP2, tls::HTTP1]).expect("a server");
         let listener = Listener {
             protocol,
             ..listener(idle_timeout)
@@ -121,11 +122,20 @@ impl Lab {
     }
 
     pub(super) async fn client(&self) -> Client {
-        self.try_client().await.expect("a handshake")
+        self.client_of(tls::HTTP1).await
+    }
+
+    /// A client of this protocol.
+    pub(super) async fn client_of(&self, alpn: &str) -> Client {
+        self.try_client_of(alpn).await.expect("a handshake")
     }
 
     pub(super) async fn try_client(&self) -> io::Result<Client> {
-        let config = Arc::new(self.authority.client(&["http/1.1"]));
+        self.try_client_of(tls::HTTP1).await
+    }
+
+    async fn try_client_of(&self, alpn: &str) -> io::Result<Client> {
+        let config = Arc::new(self.authority.client(&[alpn]));
         let name = ServerName::try_from("a.test").expect("a name");
         let stream = self.try_dial().await?;
         TlsConnector::from(config).connect(name, stream).await
@@ -151,6 +161,18 @@ impl Lab {
         (client, target)
     }
 
+    /// Waits until the metrics have this line.
+    pub(super) async fn counted(&self, line: &str) {
+        let counted = async {
+            while !self.metrics.render().expect("metrics").contains(line) {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        if timeout(Duration::from_secs(10), counted).await.is_err() {
+            panic!("{line}\n{}", self.metrics.render().expect("metrics"));
+        }
+    }
+
     /// Waits until no connection is listed.
     pub(super) async fn empty(&self) {
         let empty = async {
@@ -159,7 +181,7 @@ impl Lab {
             }
         };
         let limit = Duration::from_secs(10);
-        tokio::time::timeout(limit, empty).await.expect("an end");
+        timeout(limit, empty).await.expect("an end");
     }
 }
 
@@ -199,6 +221,7 @@ fn listener(idle_timeout: Duration) -> Listener {
         binds: Vec::new(),
         protocol: Protocol::Https,
         certificates: Vec::new(),
+        http2: true,
         rules: Vec::new(),
         action: Action::Forward(Forward {
             groups: vec![Weighted {

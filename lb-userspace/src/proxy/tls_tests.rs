@@ -62,13 +62,7 @@ async fn a_client_that_leaves_first_is_counted_as_460() {
     // Its request is taken back from the target.
     assert_eq!(target.read(&mut [0; 1]).await.expect("an end"), 0);
     let counted = r#"code="460",listener="secure",origin="balancer",target_group="chat"} 1"#;
-    let booked = async {
-        while !lab.metrics.render().expect("metrics").contains(counted) {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    };
-    let limit = Duration::from_secs(10);
-    tokio::time::timeout(limit, booked).await.expect("a count");
+    lab.counted(counted).await;
 }
 
 #[tokio::test]

@@ -1,5 +1,5 @@
-//! The tunnel of a client that speaks TLS: relayed here to its end, because the
-//! kernel's program has no keys.
+//! The tunnel of a client that speaks TLS, or HTTP/2 in it: relayed here to its end,
+//! because the kernel's program has no keys.
 
 use std::future::poll_fn;
 use std::task::{Context, Poll};
@@ -14,7 +14,6 @@ use super::tls_pump::TlsPump;
 use super::tunnel::{Cause, Tunnel, report, reset_when_dropped};
 use crate::connections::Listed;
 use crate::drain::{Drain, Stage};
-use crate::room::Admitted;
 
 impl Tunnel {
     /// Relays until the end. `to_target` is what the client sent right behind its
@@ -23,8 +22,8 @@ impl Tunnel {
         self,
         client: ClientStream,
         to_target: Bytes,
-        // Given back with the client's socket.
-        _admitted: Admitted,
+        // Given back with the client's stream.
+        _held: impl Send,
     ) {
         let Self {
             target,
@@ -113,7 +112,7 @@ impl Relay {
             Cause::HandedOff | Cause::Closed => {}
             Cause::Drained => self.client.take_leave().await,
             Cause::Reset | Cause::Idle | Cause::Ended(_) => {
-                reset_when_dropped(self.client.socket());
+                self.client.reset_when_dropped();
                 reset_when_dropped(&self.target);
             }
         }

@@ -11,9 +11,7 @@ use http::header::CONTENT_LENGTH;
 use http::{Request, Response, StatusCode, Version, request};
 use http_body_util::Empty;
 use hyper::body::Incoming;
-use hyper::client::conn::http1::Parts;
 use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
 use super::Proxy;
@@ -29,7 +27,7 @@ use super::session::Session;
 use super::tunnel::{Opening, Tunnel};
 use super::websocket::{self, Offer};
 use crate::config::Protocol;
-use crate::connections::Identity;
+use crate::connections::{Identity, Listed};
 use crate::dataplane::{Candidate, Refusal};
 use crate::target::Target;
 
@@ -53,6 +51,7 @@ pub(super) async fn upgrade(
         peer.caller.said,
     )?;
     head.extensions.remove::<OnUpgrade>();
+    let version = std::mem::replace(&mut head.version, Version::HTTP_11);
     let connected = connect(proxy, peer, route, &mut session).await;
     books.count_verdict(&session);
     let (target, stream, candidate) = connected?;
@@ -67,12 +66,25 @@ pub(super) async fn upgrade(
     websocket::check_response(offer, &head)?;
     let parts = leg.finish().await.ok_or(Fault::TargetUnreachable)?;
     target.load().upgraded();
-    open(proxy, peer, route, &target, (parts, candidate), books);
     head.version = Version::HTTP_11;
     head.extensions.remove::<OnUpgrade>();
     headers::strip_hop_by_hop(&mut head.headers);
-    head.headers.remove(CONTENT_LENGTH);
-    websocket::mark_upgrade(&mut head.headers);
+    websocket::mark_opened(&mut head, version);
+    let listed = list(proxy, peer, route, &target, candidate.id());
+    if let Some(reason) = relayed(proxy.listener.protocol, version) {
+        listed.set_reason(reason);
+    }
+    peer.lay(Tunnel {
+        target: parts.io.into_inner(),
+        to_client: parts.read_buf,
+        opening: Opening::Answered,
+        candidate,
+        listed,
+        line: books.upgraded(head.status),
+        idle_timeout: proxy.listener.websocket_idle_timeout,
+        metrics: proxy.shared.metrics.tunnel(),
+        drain: proxy.shared.drain.clone(),
+    });
     session.mark(&target, &mut head);
     Ok(Response::from_parts(head, Reply::empty()))
 }
@@ -137,34 +149,21 @@ fn refused(
     Response::from_parts(head, Reply::target(body).holding((leg, candidate)))
 }
 
-/// Lays the tunnel ready for the moment the client has the 101.
-fn open(
-    proxy: &Proxy,
-    peer: &Peer,
-    route: &Route,
-    target: &Target,
-    (parts, candidate): (Parts<TokioIo<TcpStream>>, Candidate),
-    books: &mut Books,
-) {
-    let listed = proxy.shared.connections.enter(Identity {
-        id: candidate.id(),
+/// Why a client's WebSocket is for the daemon, whatever its target.
+fn relayed(protocol: Protocol, version: Version) -> Option<Refusal> {
+    match (protocol, version) {
+        (_, Version::HTTP_2) => Some(Refusal::Http2),
+        (Protocol::Https, _) => Some(Refusal::Tls),
+        _ => None,
+    }
+}
+
+fn list(proxy: &Proxy, peer: &Peer, route: &Route, target: &Target, id: u64) -> Listed {
+    proxy.shared.connections.enter(Identity {
+        id,
         listener: proxy.listener.name.clone(),
         target_group: route.group.name.clone(),
         target: target.address,
         client: peer.caller.socket.client,
-    });
-    if proxy.listener.protocol == Protocol::Https {
-        listed.set_reason(Refusal::Tls);
-    }
-    peer.lay(Tunnel {
-        target: parts.io.into_inner(),
-        to_client: parts.read_buf,
-        opening: Opening::Answered,
-        candidate,
-        listed,
-        line: books.upgraded(),
-        idle_timeout: proxy.listener.websocket_idle_timeout,
-        metrics: proxy.shared.metrics.tunnel(),
-        drain: proxy.shared.drain.clone(),
-    });
+    })
 }

@@ -43,8 +43,8 @@ pub(super) fn check_request(head: &request::Parts) -> Result<Offer, Fault> {
     if head.method != Method::GET {
         return bad("a WebSocket begins with GET");
     }
-    if head.version != Version::HTTP_11 {
-        return bad("a WebSocket needs HTTP/1.1");
+    if !matches!(head.version, Version::HTTP_11 | Version::HTTP_2) {
+        return bad("a WebSocket needs HTTP/1.1 or HTTP/2");
     }
     if !single(headers, &UPGRADE)
         .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
@@ -99,6 +99,18 @@ pub(super) fn check_response(offer: &Offer, head: &response::Parts) -> Result<()
         Ok(())
     } else {
         Err(Fault::TargetBadUpgrade)
+    }
+}
+
+/// Makes of a believed 101, stripped of what is between the balancer and the target,
+/// what opens the WebSocket to a client of this version (RFC 8441 section 5).
+pub(super) fn mark_opened(head: &mut response::Parts, version: Version) {
+    head.headers.remove(CONTENT_LENGTH);
+    if version == Version::HTTP_2 {
+        head.status = StatusCode::OK;
+        head.headers.remove(SEC_WEBSOCKET_ACCEPT);
+    } else {
+        mark_upgrade(&mut head.headers);
     }
 }
 

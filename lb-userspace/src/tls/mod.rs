@@ -18,7 +18,7 @@ mod server;
 pub(crate) use certificates::Certificates;
 pub(crate) use pair::{Files, Pair};
 pub(crate) use rotation::Rotation;
-pub(crate) use server::{Failed, Server};
+pub(crate) use server::{Failed, HTTP1, HTTP2, Server};
 
 #[cfg(test)]
 pub(crate) mod authority;

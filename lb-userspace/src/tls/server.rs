@@ -12,6 +12,11 @@ use tokio_rustls::server::TlsStream;
 
 use super::certificates::Certificates;
 
+/// What a handshake chooses for HTTP/2 (RFC 9113 section 3.2).
+pub(crate) const HTTP2: &str = "h2";
+/// And for HTTP/1.1 (RFC 7301 section 6).
+pub(crate) const HTTP1: &str = "http/1.1";
+
 /// The TLS side of a listener.
 #[derive(Debug, Clone)]
 pub(crate) struct Server {

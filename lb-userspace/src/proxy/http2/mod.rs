@@ -1,0 +1,180 @@
+//! One client's HTTP/2 connection (RFC 9113): its streams, each in a task of its own,
+//! its limits, and its end. A stream's request goes the same way as any other.
+//!
+//! In travel order: `request` (what the version writes differently), `exchange` (one
+//! stream), `upload` and `socket` (what a stream carries). `conduct` and `keeper` know
+//! when enough is enough; `gentle` closes.
+
+mod conduct;
+mod exchange;
+mod gentle;
+mod keeper;
+mod request;
+mod socket;
+mod upload;
+
+#[cfg(test)]
+mod flood_tests;
+#[cfg(test)]
+mod lab;
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod websocket_tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::Reason;
+use h2::server::{Builder, Connection};
+use tokio::time::{sleep, timeout};
+use tracing::debug;
+
+pub(super) use socket::Socket;
+pub(super) use upload::Upload;
+
+use self::conduct::Conduct;
+use self::gentle::Gentle;
+use self::keeper::Lapse;
+use super::Proxy;
+use super::client::ClientStream;
+use super::dial::Caller;
+use super::fault::Fault;
+use crate::drain::Stage;
+
+/// Requests at a time (ALB).
+const STREAMS: u32 = 128;
+/// What a client may send of one body before its target takes it.
+const STREAM_WINDOW: u32 = 256 * 1024;
+/// And of all of them.
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// What of an answer waits for the client, a stream: a client that opens all streams
+/// and reads nothing must not cost much.
+const SEND_BUFFER: usize = 32 * 1024;
+/// Requests taken back before they were even looked at (Rapid Reset, CVE-2023-44487).
+const PENDING_RESETS: usize = 20;
+/// Streams that had to be reset because of what the client did on them
+/// (MadeYouReset, CVE-2025-8671), in the life of a connection.
+const ERROR_RESETS: usize = 256;
+/// What small pieces of bodies may cost that wait for their targets, at about 256 bytes
+/// a piece. The library's half of the window is less than honest clients of streams
+/// send in one breath.
+const PIECES: usize = 4 * 1024 * 1024;
+/// How long a connection that is over may take to end.
+const LEAVE: Duration = Duration::from_secs(2);
+
+/// One connection, as its streams see it.
+#[derive(Debug)]
+struct Client {
+    proxy: Arc<Proxy>,
+    caller: Caller,
+    conduct: Arc<Conduct>,
+}
+
+type Http2 = Connection<Gentle, Bytes>;
+
+/// How a connection came to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// The client has left, or has been sent away by the library.
+    Gone,
+    Lapsed(Lapse),
+    /// It takes back most of what it asks for.
+    Flooded,
+}
+
+/// Serves a client whose TLS handshake chose HTTP/2.
+pub(super) async fn serve(proxy: Arc<Proxy>, stream: ClientStream, caller: Caller) {
+    let handshake = builder(&proxy).handshake(Gentle::new(stream));
+    let mut connection = match timeout(proxy.shared.limits.header_timeout, handshake).await {
+        Ok(Ok(connection)) => connection,
+        Ok(Err(error)) => return complain(&proxy, caller, &error),
+        Err(_) => return reject(&proxy, Fault::ClientSlow.reason()),
+    };
+    let client = Arc::new(Client {
+        proxy: proxy.clone(),
+        caller,
+        conduct: Conduct::new(),
+    });
+    let end = drive(&client, &mut connection).await;
+    debug!(listener = proxy.listener.name, client = %caller.said.client, ?end, "HTTP/2 connection ends");
+    match end {
+        End::Gone => return,
+        End::Lapsed(Lapse::Idle) => connection.graceful_shutdown(),
+        End::Lapsed(Lapse::Dead) => connection.abrupt_shutdown(Reason::NO_ERROR),
+        End::Flooded => {
+            reject(&proxy, "http2_flood");
+            connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+        }
+    }
+    // What is asked for now is not begun any more.
+    let leave = async { while let Some(Ok(_)) = connection.accept().await {} };
+    let _ = timeout(LEAVE, leave).await;
+}
+
+fn builder(proxy: &Proxy) -> Builder {
+    let mut builder = Builder::new();
+    let header_bytes = u32::try_from(proxy.shared.limits.header_bytes);
+    builder
+        .max_concurrent_streams(STREAMS)
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buffer_size(SEND_BUFFER)
+        .max_header_list_size(header_bytes.unwrap_or(u32::MAX))
+        .max_pending_accept_reset_streams(PENDING_RESETS)
+        .max_local_error_reset_streams(Some(ERROR_RESETS))
+        .data_frame_budget(PIECES)
+        .enable_connect_protocol();
+    builder
+}
+
+/// Runs the connection against its clock, its client's conduct and the daemon's end.
+async fn drive(client: &Arc<Client>, connection: &mut Http2) -> End {
+    let conduct = &client.conduct;
+    let idle_timeout = client.proxy.listener.idle_timeout;
+    let mut drain = client.proxy.shared.drain.clone();
+    let mut leaving = false;
+    let until = sleep(client.proxy.shared.limits.connection_lifetime);
+    let lapse = keeper::watch(conduct, connection.ping_pong(), idle_timeout);
+    tokio::pin!(lapse, until);
+    loop {
+        tokio::select! {
+            accepted = connection.accept() => match accepted {
+                Some(Ok(stream)) => {
+                    tokio::spawn(exchange::run(client.clone(), stream, conduct.begin()));
+                }
+                Some(Err(error)) => {
+                    complain(&client.proxy, client.caller, &error);
+                    return End::Gone;
+                }
+                None => return End::Gone,
+            },
+            () = drain.reached(Stage::Draining), if !leaving => {
+                leaving = true;
+                connection.graceful_shutdown();
+            }
+            // Streams that are open go on to their end.
+            () = &mut until, if !leaving => {
+                leaving = true;
+                connection.graceful_shutdown();
+            }
+            lapse = &mut lapse => return End::Lapsed(lapse),
+            () = conduct.flooded() => return End::Flooded,
+        }
+    }
+}
+
+/// The library has found the client at fault, or lost it.
+fn complain(proxy: &Proxy, caller: Caller, error: &h2::Error) {
+    debug!(listener = proxy.listener.name, client = %caller.said.client, %error, "HTTP/2 connection broken");
+    match error.reason() {
+        _ if !error.is_library() => {}
+        Some(Reason::ENHANCE_YOUR_CALM) => reject(proxy, "http2_flood"),
+        _ => reject(proxy, Fault::Malformed("HTTP/2 is malformed").reason()),
+    }
+}
+
+fn reject(proxy: &Proxy, reason: &str) {
+    proxy.shared.metrics.rejected(&proxy.listener.name, reason);
+}
