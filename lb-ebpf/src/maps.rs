@@ -6,7 +6,7 @@ use aya_ebpf::maps::{
     DevMapHash, HashMap, LpmTrie, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf, lpm_trie::Key,
 };
 use lb_common::door::{Door, Network, Place, Rejected, Source};
-use lb_common::flow::{Flow, FlowKey};
+use lb_common::flow::{Address, Flow, FlowKey};
 use lb_common::options::Options;
 use lb_common::outcome::{COUNTERS, Direction, Outcome, counter};
 use lb_common::packet::Segment;
@@ -108,21 +108,35 @@ pub fn options() -> Option<&'static mut Options> {
         .map(|options| unsafe { &mut *options })
 }
 
-/// The question to the routing table; here and not on the stack for its place
-/// and because its MAC addresses stand unaligned.
-#[map]
-static FIB: PerCpuArray<bpf_fib_lookup> = PerCpuArray::with_max_entries(1, 0);
+/// A question to the routing table and its answer; here and not on the stack for its
+/// place and because its MAC addresses stand unaligned.
+#[repr(C)]
+pub struct Answer {
+    pub from: Address,
+    pub to: Address,
+    /// Family and flags it was asked with.
+    pub kind: u32,
+    /// The tick from which it is to be asked again.
+    pub until: u64,
+    pub said: bpf_fib_lookup,
+}
 
-/// An empty question.
+/// Answers of the routing table that are remembered, a power of two: some 28 KB for
+/// each processor.
+pub const ANSWERS_MAX: u32 = 256;
+
+/// The routing table's latest answers, by a hash of the addresses; the last element is
+/// for questions whose answers are not remembered.
+#[map]
+static ANSWERS: PerCpuArray<Answer> = PerCpuArray::with_max_entries(ANSWERS_MAX + 1, 0);
+
+/// The answer at this place, up to [`ANSWERS_MAX`].
 #[inline(always)]
-pub fn fib_query() -> Option<&'static mut bpf_fib_lookup> {
-    let query = FIB.get_ptr_mut(0)?;
-    // SAFETY: as for `scratch`; the structure is integers and unions of integers,
-    // for which zero is valid.
-    unsafe {
-        query.write(core::mem::zeroed());
-        Some(&mut *query)
-    }
+pub fn answer(place: u32) -> Option<&'static mut Answer> {
+    // SAFETY: as for `scratch`; it is integers and unions of integers.
+    ANSWERS
+        .get_ptr_mut(place)
+        .map(|answer| unsafe { &mut *answer })
 }
 
 /// What the doors' maps are asked with; the stack has no room for it.

@@ -1,5 +1,7 @@
-//! The way out: interface and next hop of a leg, asked of the routing table for every
-//! packet, as the balancer's own socket would be routed.
+//! The way out: interface and next hop of a leg, asked of the routing table, as the
+//! balancer's own socket would be routed. What it answers is believed for a few ticks of
+//! the clock: nobody need tell the program of a route that changes, and a packet costs
+//! no walk through the table.
 
 use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::{
@@ -9,7 +11,9 @@ use aya_ebpf::bindings::{
     bpf_redir_neigh as NextHop,
 };
 use aya_ebpf::cty::c_void;
-use aya_ebpf::helpers::generated::{bpf_check_mtu, bpf_fib_lookup, bpf_redirect_neigh};
+use aya_ebpf::helpers::generated::{
+    bpf_check_mtu, bpf_fib_lookup, bpf_jiffies64, bpf_redirect_neigh,
+};
 use aya_ebpf::programs::{TcContext, XdpContext};
 use lb_common::flow::{Address, Family, Tuple};
 use lb_common::packet::Segment;
@@ -23,6 +27,10 @@ const PROTOCOL_TCP: u8 = 6;
 /// answers only where forwarding is on; the daemon turns it on here and nowhere else.
 const LOOPBACK: u32 = 1;
 
+/// How long an answer is believed, in ticks of the kernel's clock: 25 ms where there are
+/// 1000 a second, 100 ms where there are 250.
+const BELIEVED: u64 = 25;
+
 /// What the routing table says to a packet.
 pub enum Way {
     /// To this interface, and the next hop there if the table has told it.
@@ -33,21 +41,22 @@ pub enum Way {
     Closed,
 }
 
-/// The way of a packet of `length` bytes on a leg. `learned` is where the leg's own
-/// packets come from, for when the table does not answer.
+/// The way of a packet of `length` bytes, at least one, on a leg. `learned` is where the
+/// leg's own packets come from, for when the table does not answer.
 #[inline(always)]
 pub fn way(ctx: &TcContext, family: Family, leg: &Tuple, length: u32, learned: u32) -> Way {
-    let Some(query) = question(family, &leg.local, &leg.peer, length) else {
+    let Some((code, said)) = told(
+        ctx.skb.skb.cast(),
+        family,
+        leg,
+        length,
+        BPF_FIB_LOOKUP_SKIP_NEIGH,
+    ) else {
         return Way::Closed;
     };
-    let answer = ask(ctx.skb.skb.cast(), query, BPF_FIB_LOOKUP_SKIP_NEIGH);
-    match answer {
-        BPF_FIB_LKUP_RET_SUCCESS => Way::Open(query.ifindex, Some(next_hop(query))),
-        BPF_FIB_LKUP_RET_FRAG_NEEDED => {
-            // SAFETY: integers of one size; a refused packet's answer is the MTU.
-            let mtu = unsafe { query.__bindgen_anon_1.mtu_result };
-            Way::Narrow(u32::from(mtu))
-        }
+    match code {
+        BPF_FIB_LKUP_RET_SUCCESS => Way::Open(said.ifindex, Some(next_hop(said))),
+        BPF_FIB_LKUP_RET_FRAG_NEEDED => Way::Narrow(mtu(said)),
         BPF_FIB_LKUP_RET_BLACKHOLE | BPF_FIB_LKUP_RET_UNREACHABLE | BPF_FIB_LKUP_RET_PROHIBIT => {
             Way::Closed
         }
@@ -91,37 +100,77 @@ pub fn resolved(
     leg: &Tuple,
     length: u32,
 ) -> Option<&'static FibLookup> {
-    let query = question(family, &leg.local, &leg.peer, length)?;
-    (ask(ctx.ctx.cast(), query, 0) == BPF_FIB_LKUP_RET_SUCCESS).then_some(query)
+    let (code, said) = told(ctx.ctx.cast(), family, leg, length, 0)?;
+    (code == BPF_FIB_LKUP_RET_SUCCESS).then_some(said)
 }
 
 /// Whether a segment that came in by `ifindex` is not for this host but to be forwarded.
 #[inline(always)]
 pub fn is_elsewhere<C: EbpfContext>(ctx: &C, ifindex: u32, segment: &Segment) -> bool {
     let tuple = &segment.key.tuple;
-    let Some(query) = question(segment.family, &tuple.peer, &tuple.local, 0) else {
+    let Some(answer) = maps::answer(maps::ANSWERS_MAX) else {
         return false;
     };
+    let query = &mut answer.said;
+    question(query, segment.family, &tuple.peer, &tuple.local, 0);
     query.ifindex = ifindex;
-    let answer = ask(ctx.as_ptr(), query, BPF_FIB_LOOKUP_SKIP_NEIGH);
+    let code = ask(ctx.as_ptr(), query, BPF_FIB_LOOKUP_SKIP_NEIGH);
     // Of an address of this host the table says "not forwarded", of every one where
     // forwarding is off (net/core/filter.c, bpf_ipv4_fib_lookup); negative: an error.
-    answer != BPF_FIB_LKUP_RET_NOT_FWDED
-        && answer != BPF_FIB_LKUP_RET_FWD_DISABLED
-        && answer as i32 >= 0
+    code != BPF_FIB_LKUP_RET_NOT_FWDED && code != BPF_FIB_LKUP_RET_FWD_DISABLED && code as i32 >= 0
 }
 
+/// The table's verdict on a packet of a leg and what else it says, as it said lately or
+/// asked now.
 #[inline(always)]
-fn question(
+fn told(
+    ctx: *mut c_void,
     family: Family,
-    from: &Address,
-    to: &Address,
+    leg: &Tuple,
     length: u32,
-) -> Option<&'static mut FibLookup> {
-    let query = maps::fib_query()?;
+    flags: u32,
+) -> Option<(u32, &'static FibLookup)> {
+    let answer = maps::answer(place(leg))?;
+    // SAFETY: a helper without arguments; the kernel puts a load in its place.
+    let now = unsafe { bpf_jiffies64() };
+    let kind = family as u32 | flags << 8;
+    let believed = now < answer.until
+        && answer.kind == kind
+        && answer.to == leg.peer
+        && answer.from == leg.local
+        && length <= mtu(&answer.said);
+    if believed {
+        return Some((BPF_FIB_LKUP_RET_SUCCESS, &answer.said));
+    }
+    question(&mut answer.said, family, &leg.local, &leg.peer, length);
+    answer.until = 0;
+    let code = ask(ctx, &mut answer.said, flags);
+    if code == BPF_FIB_LKUP_RET_SUCCESS {
+        answer.from = leg.local;
+        answer.to = leg.peer;
+        answer.kind = kind;
+        answer.until = now + BELIEVED;
+    }
+    Some((code, &answer.said))
+}
+
+/// Where the answer about a leg is kept: the upper bits of a multiplicative hash.
+#[inline(always)]
+fn place(leg: &Tuple) -> u32 {
+    let ([a, b, c, d], [e, f, g, h]) = (leg.peer.0, leg.local.0);
+    let mixed = (a ^ b ^ c ^ d ^ e ^ f ^ g ^ h).wrapping_mul(0x9e37_79b1);
+    mixed >> (32 - maps::ANSWERS_MAX.ilog2())
+}
+
+/// Writes every field that the kernel reads.
+#[inline(always)]
+fn question(query: &mut FibLookup, family: Family, from: &Address, to: &Address, length: u32) {
     query.ifindex = LOOPBACK;
     query.l4_protocol = PROTOCOL_TCP;
+    query.sport = 0;
+    query.dport = 0;
     query.__bindgen_anon_1.tot_len = length as u16;
+    query.__bindgen_anon_2.flowinfo = 0;
     match family {
         Family::V4 => {
             query.family = AF_INET;
@@ -134,7 +183,6 @@ fn question(
             query.__bindgen_anon_4.ipv6_dst = to.0;
         }
     }
-    Some(query)
 }
 
 #[inline(always)]
@@ -143,13 +191,21 @@ fn ask(ctx: *mut c_void, query: &mut FibLookup, flags: u32) -> u32 {
     unsafe { bpf_fib_lookup(ctx, query, size_of::<FibLookup>() as i32, flags) as u32 }
 }
 
+/// The largest packet that the way takes, in bytes; told with a refusal as with success,
+/// where a length was asked about (net/core/filter.c, bpf_fib_set_fwd_params).
+#[inline(always)]
+fn mtu(said: &FibLookup) -> u32 {
+    // SAFETY: a union of integers of one size; an answer holds the MTU.
+    u32::from(unsafe { said.__bindgen_anon_1.mtu_result })
+}
+
 /// An IPv4 destination may have an IPv6 gateway; the table says so in the family.
 #[inline(always)]
-fn next_hop(query: &FibLookup) -> NextHop {
+fn next_hop(said: &FibLookup) -> NextHop {
     // SAFETY: NextHop is integers and a union of integers, for which zero is valid.
     let mut hop: NextHop = unsafe { core::mem::zeroed() };
-    hop.nh_family = u32::from(query.family);
+    hop.nh_family = u32::from(said.family);
     // SAFETY: both unions hold an address of either family at their beginning.
-    hop.__bindgen_anon_1.ipv6_nh = unsafe { query.__bindgen_anon_4.ipv6_dst };
+    hop.__bindgen_anon_1.ipv6_nh = unsafe { said.__bindgen_anon_4.ipv6_dst };
     hop
 }

@@ -187,7 +187,7 @@ fn tc_report(
     segment: &Segment,
     report: Report,
 ) -> (Outcome, i32) {
-    let Way::Open(to, hop) = way(ctx, found, segment, 0) else {
+    let Way::Open(to, hop) = way(ctx, found, segment, 1) else {
         return (Outcome::Unroutable, TC_ACT_SHOT);
     };
     if report::pass_on(frame, found, segment).is_none() {

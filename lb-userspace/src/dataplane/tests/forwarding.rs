@@ -2,6 +2,7 @@
 //! what lb-common makes of them on a slice, both hooks, both ways, both families.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::{Duration, Instant};
 
 use lb_common::flow::{BLANK_SACK, Flow, Side};
 
@@ -13,6 +14,9 @@ use super::reference::forward;
 use super::routes::{BALANCER_MACS, CLIENT_MAC, TARGET_MAC};
 use super::run::{Hook, verdict};
 use super::sample::{ACK, FIN, HOOKS, RST, SIDES, direction, interface, samples};
+
+/// By when a change must have been noticed, on any machine: a hundred times the usual.
+const MOMENT: Duration = Duration::from_secs(10);
 
 #[test]
 fn every_shape_of_options() {
@@ -160,6 +164,29 @@ fn what_xdp_cannot_send_is_left_whole_to_tc() {
                 &sample.committed(kernel.routes),
                 &sample.segment(Side::Client),
             );
+        }
+    });
+}
+
+/// What the routing table has said is believed for a moment only, on both hooks.
+#[test]
+fn a_route_that_is_forbidden_meanwhile() {
+    with_kernel(|kernel| {
+        for (sample, hook) in samples().into_iter().zip([Hook::Tc, Hook::Xdp]) {
+            let entry = sample.committed(kernel.routes);
+            let frame = sample.segment(Side::Client).frame();
+            kernel.put(&entry);
+            let run = kernel.packet(hook, &frame);
+            assert_eq!(run.counted, [("client_to_target", "forwarded")]);
+            kernel.routes.forbid("blackhole", sample.target.ip());
+            let start = Instant::now();
+            let refused = match hook {
+                Hook::Tc => "unroutable",
+                Hook::Xdp => "deferred",
+            };
+            while kernel.packet(hook, &frame).counted != [("client_to_target", refused)] {
+                assert!(start.elapsed() < MOMENT, "still forwarded by {hook:?}");
+            }
         }
     });
 }
