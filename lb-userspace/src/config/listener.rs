@@ -7,6 +7,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::action::Action;
+use super::error_pages::{self, ErrorPages};
 use super::limits::positive;
 use super::reader::Section;
 use super::rule::{Condition, Rule};
@@ -28,6 +29,8 @@ pub(crate) struct Listener {
     pub(crate) rules: Vec<Rule>,
     /// What is done with a request that meets no rule's condition.
     pub(crate) action: Action,
+    /// What is said in place of the balancer's own words.
+    pub(crate) error_pages: ErrorPages,
     /// How long an HTTP connection may be without a byte.
     pub(crate) idle_timeout: Duration,
     /// How long an upgraded connection may be without payload.
@@ -141,15 +144,18 @@ const FORWARDED_FOR: [(&str, ForwardedFor); 3] = [
 /// What earlier listeners have taken, and the groups that exist.
 pub(super) struct Seen<'a> {
     groups: &'a [TargetGroup],
+    /// Of all listeners.
+    pages: &'a ErrorPages,
     names: HashSet<String>,
     binds: HashSet<SocketAddr>,
     networks: usize,
 }
 
 impl<'a> Seen<'a> {
-    pub(super) fn new(groups: &'a [TargetGroup]) -> Self {
+    pub(super) fn new(groups: &'a [TargetGroup], pages: &'a ErrorPages) -> Self {
         Self {
             groups,
+            pages,
             names: HashSet::new(),
             binds: HashSet::new(),
             networks: 0,
@@ -166,8 +172,12 @@ pub(super) fn read(mut section: Section, seen: &mut Seen<'_>) -> Option<Listener
     let rules = rule::read_all(&mut section, seen.groups);
     let action = action::read(&mut section, seen.groups);
     if !protocol.is_http() {
+        if section.has("error_pages") {
+            section.problem("error_pages", "are for protocol = \"http\" or \"https\"");
+        }
         check_blind(&section, protocol, &rules, action.as_ref());
     }
+    let error_pages = error_pages::read(&mut section, seen.pages);
     let idle_timeout = positive(&mut section, "idle_timeout", defaults::IDLE_TIMEOUT);
     let websocket_idle_timeout = positive(
         &mut section,
@@ -188,6 +198,7 @@ pub(super) fn read(mut section: Section, seen: &mut Seen<'_>) -> Option<Listener
         http2,
         rules,
         action: action?,
+        error_pages,
         idle_timeout,
         websocket_idle_timeout,
         x_forwarded_for,

@@ -8,6 +8,7 @@ mod admin;
 mod certificates;
 mod defaults;
 mod door;
+mod error_pages;
 mod fastpath;
 mod health_check;
 mod limits;
@@ -30,6 +31,9 @@ use std::time::Duration;
 pub(crate) use action::Weighted;
 pub(crate) use action::{Action, Fixed, Forward, Placeholder, Redirect};
 pub(crate) use admin::{Admin, AdminBind};
+#[cfg(test)]
+pub(crate) use error_pages::CODES as ERROR_CODES;
+pub(crate) use error_pages::ErrorPages;
 pub(crate) use health_check::{CheckProtocol, HealthCheck};
 pub(crate) use limits::Limits;
 pub(crate) use listener::{ForwardedFor, Listener, Protocol};
@@ -131,7 +135,8 @@ impl Config {
         let fastpath = fastpath::read(root.section("fastpath"));
         let limits = limits::read(root.section("limits"));
         let target_groups = read_target_groups(&mut root);
-        let listeners = read_listeners(&mut root, &target_groups);
+        let pages = error_pages::read(&mut root, &ErrorPages::default());
+        let listeners = read_listeners(&mut root, &target_groups, &pages);
         root.finish();
         Self {
             state_dir,
@@ -161,12 +166,12 @@ fn read_target_groups(root: &mut Section) -> Vec<TargetGroup> {
         .collect()
 }
 
-fn read_listeners(root: &mut Section, groups: &[TargetGroup]) -> Vec<Listener> {
+fn read_listeners(root: &mut Section, groups: &[TargetGroup], pages: &ErrorPages) -> Vec<Listener> {
     let sections = root.sections("listener");
     if sections.is_empty() {
         root.problem("listener", "there must be at least one [[listener]]");
     }
-    let mut seen = listener::Seen::new(groups);
+    let mut seen = listener::Seen::new(groups, pages);
     sections
         .into_iter()
         .filter_map(|section| listener::read(section, &mut seen))

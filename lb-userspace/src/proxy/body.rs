@@ -67,10 +67,6 @@ enum Source {
 }
 
 impl Reply {
-    pub(super) fn text(text: String) -> Self {
-        Self::bytes(text.into())
-    }
-
     pub(super) fn bytes(bytes: Bytes) -> Self {
         Self {
             source: Source::Text(Full::new(bytes)),

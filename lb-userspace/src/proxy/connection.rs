@@ -175,7 +175,8 @@ async fn serve_http(proxy: Arc<Proxy>, arrived: Arrived) {
         }
         End::Expired(Expired::Head) => {
             proxy.count_fault(&peer, Fault::ClientSlow);
-            refuse(stream, Fault::ClientSlow).await;
+            let pages = &proxy.listener.error_pages;
+            refuse(stream, &Fault::ClientSlow.raw(pages)).await;
         }
         End::Expired(Expired::Idle) => stream.take_leave().await,
         // Broken off: nobody waits for a word.
@@ -301,8 +302,8 @@ fn unparsed_status(error: &hyper::Error) -> StatusCode {
     }
 }
 
-async fn refuse(mut stream: ClientStream, fault: Fault) {
-    if stream.write_all(fault.raw().as_bytes()).await.is_ok() {
+async fn refuse(mut stream: ClientStream, answer: &[u8]) {
+    if stream.write_all(answer).await.is_ok() {
         close_gently(stream).await;
     }
 }

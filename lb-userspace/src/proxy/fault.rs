@@ -1,10 +1,12 @@
 //! The one place that makes HTTP of errors: each fault, its status code, its
 //! label, and the text the client gets.
 
+use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_TYPE, HeaderValue, SEC_WEBSOCKET_VERSION};
 use http::{Response, StatusCode};
 
 use super::body::Reply;
+use crate::config::ErrorPages;
 
 /// Why the balancer answers in a target's place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,21 +102,13 @@ impl Fault {
 
     /// The answer. A request that was at fault ends its connection: what
     /// follows on it cannot be trusted to be where a request begins.
-    pub(super) fn response(self) -> Response<Reply> {
+    pub(super) fn response(self, pages: &ErrorPages) -> Response<Reply> {
         let status = self.status();
-        let text = format!(
-            "{} {}\n{}\n",
-            status.as_u16(),
-            reason_phrase(status),
-            self.text()
-        );
-        let mut response = Response::new(Reply::text(text));
+        let (content_type, body) = self.page(pages);
+        let mut response = Response::new(Reply::bytes(body));
         *response.status_mut() = status;
         let headers = response.headers_mut();
-        headers.insert(
-            CONTENT_TYPE,
-            HeaderValue::from_static("text/plain; charset=utf-8"),
-        );
+        headers.insert(CONTENT_TYPE, content_type);
         if self.is_clients() {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
@@ -125,18 +119,59 @@ impl Fault {
     }
 
     /// The answer as bytes, for a connection on which no request was read whole.
-    pub(super) fn raw(self) -> String {
+    pub(super) fn raw(self, pages: &ErrorPages) -> Vec<u8> {
         let status = self.status();
         let (code, phrase) = (status.as_u16(), reason_phrase(status));
+        let (content_type, body) = self.page(pages);
+        let head = format!(
+            "HTTP/1.1 {code} {phrase}\r\ncontent-length: {}\r\nconnection: close\r\ncontent-type: ",
+            body.len()
+        );
+        [head.as_bytes(), content_type.as_bytes(), b"\r\n\r\n", &body].concat()
+    }
+
+    /// The configured page, or a sentence.
+    fn page(self, pages: &ErrorPages) -> (HeaderValue, Bytes) {
+        let status = self.status();
+        if let Some(page) = pages.find(status) {
+            return (page.content_type.clone(), page.body.clone());
+        }
+        let (code, phrase) = (status.as_u16(), reason_phrase(status));
         let text = format!("{code} {phrase}\n{}\n", self.text());
-        format!(
-            "HTTP/1.1 {code} {phrase}\r\ncontent-type: text/plain; charset=utf-8\r\n\
-             content-length: {}\r\nconnection: close\r\n\r\n{text}",
-            text.len()
-        )
+        let plain = HeaderValue::from_static("text/plain; charset=utf-8");
+        (plain, text.into())
     }
 }
 
 fn reason_phrase(status: StatusCode) -> &'static str {
     status.canonical_reason().unwrap_or("Refused")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::ERROR_CODES;
+
+    #[test]
+    fn every_code_can_have_a_page() {
+        let all = [
+            Fault::Malformed(""),
+            Fault::ClientSlow,
+            Fault::UriTooLong,
+            Fault::HeadersTooLarge,
+            Fault::WebSocketVersion,
+            Fault::TooManyForwarded,
+            Fault::NotImplemented(""),
+            Fault::NoTarget,
+            Fault::TargetUnreachable,
+            Fault::TargetMalformed,
+            Fault::TargetBadUpgrade,
+            Fault::ConnectTimeout,
+            Fault::ResponseTimeout,
+        ];
+        let mut codes = all.map(|fault| fault.status().as_u16()).to_vec();
+        codes.sort_unstable();
+        codes.dedup();
+        assert_eq!(codes, ERROR_CODES);
+    }
 }

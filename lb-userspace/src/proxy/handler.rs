@@ -133,7 +133,7 @@ impl Proxy {
             listener = self.listener.name, client = %peer.caller.said.client,
             reason = fault.reason(), "answered by the balancer"
         );
-        fault.response()
+        fault.response(&self.listener.error_pages)
     }
 }
 

@@ -62,6 +62,16 @@ impl Lab {
 
     /// The same with other limits.
     pub(super) async fn with(protocol: Protocol, idle_timeout: Duration, limits: Limits) -> Self {
+        let listener = Listener {
+            protocol,
+            ..listener(idle_timeout)
+        };
+        Self::at(listener, limits).await
+    }
+
+    /// At this listener; it has a certificate if it needs one.
+    pub(super) async fn at(listener: Listener, limits: Limits) -> Self {
+        let protocol = listener.protocol;
         let authority = Authority::new();
         let targets = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
         let socket = listen::bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a listener");
@@ -83,10 +93,6 @@ impl Lab {
         let (connections, metrics) = (shared.connections.clone(), shared.metrics.clone());
         let certificates = Arc::new(Certificates::new(&[authority.pair(&["a.test"])]));
         let tls = || tls::Server::new(certificates, &[tls::HTTP2, tls::HTTP1]).expect("a server");
-        let listener = Listener {
-            protocol,
-            ..listener(idle_timeout)
-        };
         let proxy = Proxy {
             id: 1,
             rules: Rules::new(
@@ -215,7 +221,7 @@ pub(super) fn limits() -> Limits {
     }
 }
 
-fn listener(idle_timeout: Duration) -> Listener {
+pub(super) fn listener(idle_timeout: Duration) -> Listener {
     Listener {
         name: "secure".to_owned(),
         binds: Vec::new(),
@@ -236,6 +242,7 @@ fn listener(idle_timeout: Duration) -> Listener {
         proxies: Vec::new(),
         mss: None,
         max_connections: 0,
+        error_pages: config::ErrorPages::default(),
         admission: Admission::default(),
     }
 }
