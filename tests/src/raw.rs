@@ -196,6 +196,25 @@ impl Streams {
         Ok(totals)
     }
 
+    /// The longest that a receiver of each connection had nothing to read.
+    pub fn stalls(&self) -> Vec<Duration> {
+        let all = self.all();
+        let longest = |pair: &Arc<Pair>| {
+            let lanes = pair.lanes().into_iter().filter(|lane| lane.talks());
+            lanes.map(Lane::longest_gap).max()
+        };
+        all.iter().filter_map(longest).collect()
+    }
+
+    /// Forgets connections that have all ended; the next begin at number zero.
+    pub fn begin_anew(&self) {
+        self.pairs
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
+        self.stop.store(false, Relaxed);
+    }
+
     /// After the end: everything sent has arrived, and nothing else.
     pub fn check_complete(&self) -> Result<Totals> {
         for (id, pair) in self.all().iter().enumerate() {

@@ -1,5 +1,6 @@
 //! `cargo xtask bench handoff`: how soon connections reach the kernel, what that costs
-//! the daemon, and how many of those get there whose clients talk at once.
+//! the daemon, how many of those get there whose clients talk at once, and how long
+//! streams that never pause stand still.
 
 use std::cell::Cell;
 use std::fs;
@@ -15,7 +16,7 @@ use lb_tests::lab::Lab;
 use lb_tests::target::Targets;
 use lb_tests::until::{until, when};
 
-use super::prepare;
+use super::{flood, prepare};
 use crate::shell::say;
 
 /// What a client says right behind its handshake, and what it says afterwards, one
@@ -38,6 +39,9 @@ pub(crate) struct Options {
     /// How many of those there are at a time.
     #[arg(long, default_value_t = 100)]
     at_once: usize,
+    /// How many times three connections whose streams never pause are opened.
+    #[arg(long, default_value_t = 50)]
+    floods: usize,
 }
 
 /// Measures everything and prints it.
@@ -45,7 +49,8 @@ pub(super) fn run(options: &Options) -> Result<()> {
     let runtime = prepare()?;
     runtime.block_on(async {
         idle(options.idle).await?;
-        talking(options.talking, options.at_once).await
+        talking(options.talking, options.at_once).await?;
+        flood::run(options.floods).await
     })
 }
 

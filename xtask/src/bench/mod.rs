@@ -3,6 +3,7 @@
 mod connection;
 mod contender;
 mod echo;
+mod flood;
 mod generator;
 mod handoff;
 mod numbers;
