@@ -44,13 +44,13 @@ async fn counted(lab: &Lab) {
 #[tokio::test]
 async fn requests_reset_in_one_breath_reach_no_target() {
     let (lab, asked) = silent_targets(Lab::new(HOUR).await);
-    let mut raw = Raw::new(&lab).await;
+    let mut raw = Raw::new(&lab, &[]).await;
     let flood: Vec<u8> = (0..MANY)
         .flat_map(|number| [lab::request(2 * number + 1), cancel(2 * number + 1)])
         .flatten()
         .collect();
-    raw.send(&flood).await;
-    assert_eq!(raw.end().await, Some(Reason::ENHANCE_YOUR_CALM));
+    raw.writer.send(&flood).await;
+    assert_eq!(raw.reader.end().await, Some(Reason::ENHANCE_YOUR_CALM));
     let asked = asked.load(Ordering::Relaxed);
     assert!(asked <= BORNE, "{asked} requests reached the target");
     counted(&lab).await;
@@ -59,21 +59,22 @@ async fn requests_reset_in_one_breath_reach_no_target() {
 #[tokio::test]
 async fn requests_reset_once_the_target_has_them_are_bounded() {
     let lab = Lab::new(HOUR).await;
-    let mut raw = Raw::new(&lab).await;
+    let Raw { mut writer, reader } = Raw::new(&lab, &[]).await;
+    let mut ended = tokio::spawn(reader.end());
     let mut asked = 0;
     for number in 0..MANY {
-        raw.send(&lab::request(2 * number + 1)).await;
+        writer.send(&lab::request(2 * number + 1)).await;
         let accepted = tokio::select! {
             accepted = lab.targets.accept() => accepted,
-            reason = raw.end() => {
-                assert_eq!(reason, Some(Reason::ENHANCE_YOUR_CALM));
+            reason = &mut ended => {
+                assert_eq!(reason.expect("no panic"), Some(Reason::ENHANCE_YOUR_CALM));
                 break;
             }
         };
         let (mut target, _) = accepted.expect("accepted");
         head(&mut target).await;
         asked += 1;
-        raw.send(&cancel(2 * number + 1)).await;
+        writer.send(&cancel(2 * number + 1)).await;
         // Taken back from the target too.
         assert_eq!(target.read(&mut [0; 1]).await.expect("an end"), 0);
     }
@@ -84,16 +85,18 @@ async fn requests_reset_once_the_target_has_them_are_bounded() {
 #[tokio::test]
 async fn streams_that_we_are_made_to_reset_are_bounded() {
     let (lab, asked) = silent_targets(Lab::new(HOUR).await);
-    let mut raw = Raw::new(&lab).await;
+    let mut raw = Raw::new(&lab, &[]).await;
     let mut reset = 0;
     for number in 0..MANY {
         let stream = 2 * number + 1;
-        raw.send(&lab::request(stream)).await;
+        raw.writer.send(&lab::request(stream)).await;
         // A window that grows beyond all bounds is an error of its stream
         // (CVE-2025-8671).
         let too_much = 0x7fff_ffff_u32.to_be_bytes();
-        raw.send(&frame(WINDOW_UPDATE, 0, stream, &too_much)).await;
-        match raw.next().await {
+        raw.writer
+            .send(&frame(WINDOW_UPDATE, 0, stream, &too_much))
+            .await;
+        match raw.reader.next().await {
             Some(frame) if frame.kind == RST_STREAM => reset += 1,
             Some(frame) if frame.kind == lab::GOAWAY => {
                 assert_eq!(frame.reason(), Reason::ENHANCE_YOUR_CALM);
@@ -103,7 +106,7 @@ async fn streams_that_we_are_made_to_reset_are_bounded() {
             None => panic!("no GOAWAY after {reset} resets"),
         }
     }
-    raw.end().await;
+    raw.reader.end().await;
     let asked = asked.load(Ordering::Relaxed);
     assert!(asked <= BORNE, "{asked} requests reached the target");
     counted(&lab).await;
@@ -112,13 +115,13 @@ async fn streams_that_we_are_made_to_reset_are_bounded() {
 #[tokio::test]
 async fn headers_without_end_are_bounded() {
     let (lab, asked) = silent_targets(Lab::new(HOUR).await);
-    let mut raw = Raw::new(&lab).await;
-    raw.send(&lab::unfinished(1)).await;
+    let mut raw = Raw::new(&lab, &[]).await;
+    raw.writer.send(&lab::unfinished(1)).await;
     // A literal field with the name and the value "x".
     let field = b"\x00\x01x\x01x";
     let flood = frame(CONTINUATION, 0, 1, field).repeat(MANY as usize);
-    raw.send(&flood).await;
-    assert_eq!(raw.end().await, Some(Reason::ENHANCE_YOUR_CALM));
+    raw.writer.send(&flood).await;
+    assert_eq!(raw.reader.end().await, Some(Reason::ENHANCE_YOUR_CALM));
     assert_eq!(asked.load(Ordering::Relaxed), 0);
     counted(&lab).await;
 }
@@ -126,10 +129,11 @@ async fn headers_without_end_are_bounded() {
 #[tokio::test]
 async fn data_without_bytes_is_bounded() {
     let (lab, _) = silent_targets(Lab::new(HOUR).await);
-    let mut raw = Raw::new(&lab).await;
-    raw.send(&lab::upload(1)).await;
-    raw.send(&frame(DATA, 0, 1, &[]).repeat(MANY as usize))
+    let mut raw = Raw::new(&lab, &[]).await;
+    raw.writer.send(&lab::upload(1)).await;
+    raw.writer
+        .send(&frame(DATA, 0, 1, &[]).repeat(MANY as usize))
         .await;
-    assert_eq!(raw.end().await, Some(Reason::ENHANCE_YOUR_CALM));
+    assert_eq!(raw.reader.end().await, Some(Reason::ENHANCE_YOUR_CALM));
     counted(&lab).await;
 }

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use h2::client::SendRequest;
 use h2::{Reason, RecvStream};
 use http::{Request, Response};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::task::JoinHandle;
 
 use crate::proxy::tls_lab::{self, Lab};
@@ -118,8 +118,12 @@ pub(super) fn unfinished(stream: u32) -> Vec<u8> {
 
 /// A client of bytes.
 pub(super) struct Raw {
-    stream: tls_lab::Client,
+    pub(super) writer: Writer,
+    pub(super) reader: Reader,
 }
+
+pub(super) struct Writer(WriteHalf<tls_lab::Client>);
+pub(super) struct Reader(ReadHalf<tls_lab::Client>);
 
 /// A frame that came.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -140,29 +144,35 @@ impl Frame {
 }
 
 impl Raw {
-    pub(super) async fn new(lab: &Lab) -> Self {
+    /// Connects, and sends all this at once with what each client begins with.
+    pub(super) async fn new(lab: &Lab, first: &[u8]) -> Self {
+        let (reader, writer) = tokio::io::split(lab.client_of(tls::HTTP2).await);
         let mut raw = Self {
-            stream: lab.client_of(tls::HTTP2).await,
+            writer: Writer(writer),
+            reader: Reader(reader),
         };
-        raw.send(PREFACE).await;
-        raw.send(&frame(SETTINGS, 0, 0, &[])).await;
-        raw.send(&frame(SETTINGS, 1, 0, &[])).await;
+        let settings = [frame(SETTINGS, 0, 0, &[]), frame(SETTINGS, 1, 0, &[])].concat();
+        raw.writer.send(&[PREFACE, &settings, first].concat()).await;
         raw
     }
+}
 
+impl Writer {
     /// The balancer may have gone away meanwhile, which what it has sent will show.
     pub(super) async fn send(&mut self, bytes: &[u8]) {
-        let _ = self.stream.write_all(bytes).await;
-        let _ = self.stream.flush().await;
+        let _ = self.0.write_all(bytes).await;
+        let _ = self.0.flush().await;
     }
+}
 
+impl Reader {
     /// `None` once the balancer has ended the connection.
     pub(super) async fn next(&mut self) -> Option<Frame> {
         let mut head = [0; 9];
-        self.stream.read_exact(&mut head).await.ok()?;
+        self.0.read_exact(&mut head).await.ok()?;
         let [a, b, c, kind, flags, stream @ ..] = head;
         let mut payload = vec![0; u32::from_be_bytes([0, a, b, c]) as usize];
-        self.stream.read_exact(&mut payload).await.ok()?;
+        self.0.read_exact(&mut payload).await.ok()?;
         Some(Frame {
             kind,
             flags,
@@ -185,7 +195,7 @@ impl Raw {
     }
 
     /// Reads to the end of the connection; the reason of its last GOAWAY.
-    pub(super) async fn end(&mut self) -> Option<Reason> {
+    pub(super) async fn end(mut self) -> Option<Reason> {
         let mut reason = None;
         while let Some(frame) = self.next().await {
             if frame.kind == GOAWAY {

@@ -8,10 +8,12 @@ use http::{HeaderMap, Request, StatusCode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::lab::{self, Client, GOAWAY, RST_STREAM, Raw, body, get};
+use super::lab::{self, Client, GOAWAY, Raw, body, get};
 use crate::proxy::tls_lab::{Lab, head, read};
 
 const HOUR: Duration = Duration::from_secs(3600);
+/// Short, and long enough for what must come before it has passed.
+const SECOND: Duration = Duration::from_secs(1);
 const OK: &[u8] =
     b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: keep-alive, x-hop\r\nX-Hop: 1\r\n\r\nhi";
 
@@ -198,38 +200,44 @@ async fn a_target_that_breaks_off_resets_the_stream_alone() {
 #[tokio::test]
 async fn an_idle_connection_is_told_and_ends() {
     let lab = Lab::new(Duration::from_millis(50)).await;
-    let mut raw = Raw::new(&lab).await;
-    assert_eq!(raw.end().await, Some(Reason::NO_ERROR));
+    let raw = Raw::new(&lab, &[]).await;
+    assert_eq!(raw.reader.end().await, Some(Reason::NO_ERROR));
 }
 
 #[tokio::test]
 async fn a_client_that_answers_no_ping_is_gone() {
-    let lab = Lab::new(Duration::from_millis(50)).await;
-    let mut raw = Raw::new(&lab).await;
-    raw.send(&lab::request(1)).await;
+    let lab = Lab::new(SECOND).await;
+    let mut raw = Raw::new(&lab, &lab::request(1)).await;
     // The target is silent; nothing but the ping can tell.
     let (mut target, _) = asked(&lab).await;
-    assert_eq!(raw.next_of(GOAWAY).await.reason(), Reason::NO_ERROR);
+    let goaway = raw.reader.next_of(GOAWAY).await;
+    assert_eq!(goaway.reason(), Reason::NO_ERROR);
     assert_eq!(target.read(&mut [0; 1]).await.expect("an end"), 0);
 }
 
 #[tokio::test]
 async fn an_answer_that_nobody_takes_is_reset_alone() {
-    let lab = Lab::new(Duration::from_millis(200)).await;
-    let mut raw = Raw::new(&lab).await;
+    let lab = Lab::new(SECOND).await;
+    let mut builder = h2::client::Builder::new();
     // No window at all: no byte of a body may come.
-    raw.send(&lab::frame(
-        lab::SETTINGS,
-        0,
-        0,
-        b"\x00\x04\x00\x00\x00\x00",
-    ))
-    .await;
-    raw.send(&lab::request(1)).await;
+    let mut client = Client::built(&lab, builder.initial_window_size(0)).await;
+    let answer = client.get(get("/")).await;
     let (mut target, _) = asked(&lab).await;
-    target.write_all(OK).await.expect("written");
-    let reset = raw.next_of(RST_STREAM).await;
-    assert_eq!((reset.stream, reset.reason()), (1, Reason::CANCEL));
+    let last = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi";
+    target.write_all(last).await.expect("written");
+    let mut stream = answer.await.expect("an answer").into_body();
+    let error = stream.data().await.expect("an end").expect_err("a reset");
+    assert_eq!(error.reason(), Some(Reason::CANCEL));
+    let answer = client.get(Request::head("https://a.test/")).await;
+    let (mut target, _) = asked(&lab).await;
+    target
+        .write_all(b"HTTP/1.1 204 No Content\r\n\r\n")
+        .await
+        .expect("written");
+    assert_eq!(
+        answer.await.expect("an answer").status(),
+        StatusCode::NO_CONTENT
+    );
 }
 
 #[tokio::test]

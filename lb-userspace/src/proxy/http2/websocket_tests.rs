@@ -198,7 +198,7 @@ async fn the_end_of_its_connection_ends_it() {
 
 #[tokio::test]
 async fn without_payload_it_ends_with_a_reset() {
-    let lab = Lab::new(Duration::from_millis(100)).await;
+    let lab = Lab::new(Duration::from_secs(1)).await;
     let open = open(&lab).await;
     assert_eq!(reset_of(open.from_balancer).await, Some(Reason::CANCEL));
     lab.empty().await;
