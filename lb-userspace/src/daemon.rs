@@ -58,8 +58,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let (over, drains) = mpsc::channel(DRAINS);
     tokio::spawn(registry.clone().run(over));
     let first_checks = start_checks(registry.groups(), &shared.metrics);
-    let (connections, flows) = (shared.connections.clone(), dataplane.clone());
-    tokio::spawn(Occupancy::new(registry.clone(), connections, flows).run());
+    tokio::spawn(Occupancy::new(registry.clone(), dataplane.clone()).run());
     let admin = Arc::new(administer(&config, registry, &shared, events));
     let ender = admin.ender.clone();
     let retiring = retire::run(drains, ender, config.end_window, admin.events.clone());

@@ -1,6 +1,6 @@
-//! How many upgraded connections each target has, relayed or in the kernel, for
-//! balancing by it. Counted before the first client is let in, then every second:
-//! what opens in between is counted at once, what ends in between a little later.
+//! How many connections each target has in the kernel, for balancing by it and for
+//! limits. Counted before the first client is let in, then every second: what opens in
+//! between is counted at once, what ends in between a little later.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::Algorithm;
-use crate::connections::Connections;
 use crate::dataplane::Dataplane;
 use crate::id::flow_label;
 use crate::target::{Group, Registry};
@@ -20,20 +19,14 @@ const COUNT_EVERY: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Occupancy {
     registry: Arc<Registry>,
-    connections: Arc<Connections>,
     dataplane: Dataplane,
 }
 
 impl Occupancy {
     /// Counted for the first time.
-    pub(crate) fn new(
-        registry: Arc<Registry>,
-        connections: Arc<Connections>,
-        dataplane: Dataplane,
-    ) -> Self {
+    pub(crate) fn new(registry: Arc<Registry>, dataplane: Dataplane) -> Self {
         let occupancy = Self {
             registry,
-            connections,
             dataplane,
         };
         occupancy.count();
@@ -52,30 +45,31 @@ impl Occupancy {
         if self.groups().next().is_none() {
             return;
         }
+        let snapshots: Vec<_> = self
+            .groups()
+            .map(|group| (flow_label(group.id), group.snapshot()))
+            .collect();
+        let targets = snapshots.iter().flat_map(|(group, snapshot)| {
+            let targets = snapshot.targets().iter();
+            targets.map(|target| ((*group, target.address), target.load()))
+        });
+        let before: Vec<_> = targets
+            .map(|(key, load)| (key, load, load.counting()))
+            .collect();
         let mut counts = HashMap::<(u32, SocketAddr), u64>::new();
         for (owner, target, count) in self.dataplane.census() {
             *counts.entry((owner.target_group, target)).or_default() += count;
         }
-        for one in self.connections.relayed() {
-            let group = self.registry.find(&one.target_group);
-            if let Some(group) = group {
-                *counts
-                    .entry((flow_label(group.id), one.target))
-                    .or_default() += 1;
-            }
-        }
-        for group in self.groups() {
-            for target in group.snapshot().targets() {
-                let key = (flow_label(group.id), target.address);
-                target
-                    .load()
-                    .set_upgraded(counts.get(&key).copied().unwrap_or(0));
-            }
+        for (key, load, fresh) in before {
+            load.counted(counts.get(&key).copied().unwrap_or(0), fresh);
         }
     }
 
     fn groups(&self) -> impl Iterator<Item = &Arc<Group>> {
         let groups = self.registry.groups().iter();
-        groups.filter(|group| group.config.algorithm == Algorithm::LeastOutstanding)
+        groups.filter(|group| {
+            let config = &group.config;
+            config.algorithm == Algorithm::LeastOutstanding || config.max_connections > 0
+        })
     }
 }

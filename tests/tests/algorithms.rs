@@ -2,12 +2,17 @@
 //! load of a target includes what the kernel carries, also after a restart.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use lb_tests::client::{WebSocket, who};
 use lb_tests::daemon::Config;
 use lb_tests::lab::Lab;
 use lb_tests::scene::Scene;
+use lb_tests::until::{until, when};
+
+/// A connection that ends is noticed within seconds; a loaded machine takes its time.
+const SOON: Duration = Duration::from_secs(30);
 
 fn by(lab: &Lab, algorithm: &str) -> Config {
     let mut config = Config::new(lab, "auto");
@@ -66,6 +71,43 @@ async fn an_address_keeps_its_target_without_any_cookie() -> Result<()> {
     drop(std::mem::replace(&mut scene.daemon, daemon));
     let again = scene.spread(6).await?;
     ensure!(again == first, "{again:?} instead of {first:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_target_gets_no_more_until_one_has_left() -> Result<()> {
+    let lab = Lab::new()?;
+    let mut config = Config::new(&lab, "auto");
+    config.targets.truncate(2);
+    config.more.target_group = "max_connections_per_target = 2".to_owned();
+    config.more.limits = "connect_timeout = \"3s\"".to_owned();
+    let scene = Scene::set(&lab, &config).await?;
+    let mut sockets = Vec::new();
+    let names = open(&scene, &mut sockets, 4).await?;
+    ensure!(names.values().all(|count| *count == 2), "{names:?}");
+    // They count in the kernel too.
+    scene.settled(4).await?;
+    let refused = scene.client.get("/", None).await?;
+    ensure!(refused.status == 503, "{refused:?}");
+    let admin = &scene.daemon.admin;
+    let timed_out = "limpet_queued_total{result=\"timed_out\",target_group=\"chat\"}";
+    ensure!(admin.metric_of(timed_out).await? == 1.0);
+    // One leaves: its target has room, the other has none.
+    let mut socket = sockets.pop().context("a socket")?;
+    let freed = who(&mut socket).await?;
+    socket.close(None).await?;
+    drop(socket);
+    until("there is room again", SOON, async || {
+        let answer = scene.client.get("/", None).await?;
+        when(answer.status == 200 && answer.body == freed, || {
+            format!("{answer:?}, not from {freed}")
+        })
+    })
+    .await?;
+    for _ in 0..3 {
+        let answer = scene.client.get("/", None).await?;
+        ensure!(answer.body == freed, "{answer:?}, not from {freed}");
+    }
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::Admin;
 use super::tally::{Tally, by_path};
 use crate::metrics::Gauges;
-use crate::target::{Group, Health, Target};
+use crate::target::{Ended, Group, Health, Target};
 
 impl Admin {
     /// The text; the error is a sentence.
@@ -43,6 +43,7 @@ impl Admin {
         gauges.target_healthy.reset();
         gauges.drain_remaining_connections.reset();
         for group in self.registry.groups() {
+            read_queue(gauges, group);
             for target in group.snapshot().targets() {
                 let names = (group.name.clone(), target.label.clone());
                 let tallies = targets.entry(names).or_default();
@@ -107,6 +108,17 @@ fn read_target(gauges: &Gauges, group: &Group, target: &Target, connections: u64
     if target.drain.is_some() {
         let remaining = &gauges.drain_remaining_connections;
         remaining.with_label_values(&labels).set(whole(connections));
+    }
+}
+
+fn read_queue(gauges: &Gauges, group: &Group) {
+    let (name, queue) = (group.name.as_str(), group.queue());
+    let waiting = u64::try_from(queue.waiting()).unwrap_or(u64::MAX);
+    let gauge = gauges.queue_waiting.with_label_values(&[name]);
+    gauge.set(whole(waiting));
+    for how in Ended::ALL {
+        let counter = gauges.queued.with_label_values(&[name, how.as_str()]);
+        counter.inc_by(queue.count(how).saturating_sub(counter.get()));
     }
 }
 

@@ -8,6 +8,8 @@ mod weighted_random;
 
 use std::net::IpAddr;
 
+use tokio::time::Instant;
+
 use least_outstanding::LeastOutstanding;
 pub(crate) use round_robin::RoundRobin;
 pub(crate) use source_hash::SourceHash;
@@ -29,6 +31,7 @@ pub(crate) struct Candidate {
 pub(crate) struct Request {
     pub(crate) source: IpAddr,
     pub(crate) random: u64,
+    pub(crate) now: Instant,
 }
 
 /// An algorithm with the targets that it chooses among.
@@ -42,13 +45,18 @@ pub(crate) enum Balance {
 
 impl Balance {
     pub(crate) fn new(algorithm: Algorithm, candidates: &[Candidate]) -> Self {
-        let weights = candidates.iter().map(|one| one.weight).collect();
+        let weights: Vec<u32> = candidates.iter().map(|one| one.weight).collect();
         match algorithm {
             Algorithm::RoundRobin => Self::RoundRobin(RoundRobin::new(weights)),
             Algorithm::LeastOutstanding => Self::LeastOutstanding(LeastOutstanding::new(weights)),
-            Algorithm::WeightedRandom => Self::WeightedRandom(WeightedRandom::new(weights)),
+            Algorithm::WeightedRandom => Self::WeightedRandom(WeightedRandom::new(&weights)),
             Algorithm::SourceHash => Self::SourceHash(SourceHash::new(candidates)),
         }
+    }
+
+    /// Whether it is by what targets have to do.
+    pub(crate) fn is_by_load(&self) -> bool {
+        matches!(self, Self::LeastOutstanding(_))
     }
 
     /// The index of the choice, among those that `allowed` lets pass;
@@ -61,9 +69,17 @@ impl Balance {
     ) -> Option<usize> {
         match self {
             Self::RoundRobin(balance) => balance.next(allowed),
-            Self::LeastOutstanding(balance) => balance.choose(allowed, outstanding),
+            Self::LeastOutstanding(balance) => balance.choose(request.random, allowed, outstanding),
             Self::WeightedRandom(balance) => balance.choose(request.random, allowed),
             Self::SourceHash(balance) => balance.choose(request.source, allowed),
         }
     }
+}
+
+/// SplitMix64's finalizer: every bit of the input moves half of the output's.
+pub(crate) fn mix(number: u64) -> u64 {
+    let number = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    number ^ (number >> 31)
 }

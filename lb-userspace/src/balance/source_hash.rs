@@ -5,7 +5,7 @@
 
 use std::net::IpAddr;
 
-use super::Candidate;
+use super::{Candidate, mix};
 
 /// Places in the table: a prime, as the walks through it demand, and a hundred times
 /// as many as there are targets in most groups, which is what makes shares even.
@@ -113,14 +113,6 @@ impl Walk {
             }
         }
     }
-}
-
-/// SplitMix64's finalizer: every bit of the input moves half of the output's.
-fn mix(number: u64) -> u64 {
-    let number = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    number ^ (number >> 31)
 }
 
 #[cfg(test)]

@@ -74,6 +74,10 @@ pub(super) const STICKINESS_MAX: Duration = Duration::from_secs(7 * 86_400);
 pub(super) const WEIGHT: u32 = 1;
 /// AWS's largest weight; keeps sums of weights far from overflow.
 pub(super) const WEIGHT_MAX: u32 = 999;
+/// ALB's shortest slow start.
+pub(super) const SLOW_START_MIN: Duration = Duration::from_secs(30);
+/// ALB's longest slow start.
+pub(super) const SLOW_START_MAX: Duration = Duration::from_secs(900);
 /// ALB's deregistration delay.
 pub(super) const DEREGISTRATION_DELAY: Duration = Duration::from_secs(300);
 /// ALB's longest deregistration delay.

@@ -16,6 +16,11 @@ use super::{HealthCheck, checked_name, defaults, health_check};
 pub(crate) struct TargetGroup {
     pub(crate) name: String,
     pub(crate) algorithm: Algorithm,
+    /// How long a target that comes to others takes to its whole share; 0: it has it at
+    /// once.
+    pub(crate) slow_start: Duration,
+    /// Requests and connections that a target may have at a time; 0: any number.
+    pub(crate) max_connections: u32,
     /// `None`: every request is balanced anew.
     pub(crate) stickiness: Option<Stickiness>,
     /// How long a deregistered or drained target keeps its sessions; whole seconds.
@@ -170,6 +175,8 @@ pub(super) fn read(mut section: Section, names: &mut HashSet<String>) -> Option<
     let name = checked_name(&mut section, names);
     section.choice("protocol", &[("http", ())], ());
     let algorithm = section.choice("algorithm", &ALGORITHMS, Algorithm::RoundRobin);
+    let slow_start = read_slow_start(&mut section, algorithm);
+    let max_connections = section.or("max_connections_per_target", 0);
     let deregistration_delay = read_deregistration_delay(&mut section);
     let on_unhealthy = section.choice("on_unhealthy", &ON_UNHEALTHY, OnUnhealthy::Keep);
     let proxy_protocol = section.choice("proxy_protocol", &PROXY_PROTOCOLS, ProxyProtocol::Off);
@@ -185,6 +192,8 @@ pub(super) fn read(mut section: Section, names: &mut HashSet<String>) -> Option<
     Some(TargetGroup {
         name: name?,
         algorithm,
+        slow_start,
+        max_connections,
         stickiness,
         deregistration_delay,
         on_unhealthy,
@@ -192,6 +201,21 @@ pub(super) fn read(mut section: Section, names: &mut HashSet<String>) -> Option<
         health_check,
         targets,
     })
+}
+
+fn read_slow_start(section: &mut Section, algorithm: Algorithm) -> Duration {
+    let slow_start = section.or("slow_start", Duration::ZERO);
+    let range = defaults::SLOW_START_MIN..=defaults::SLOW_START_MAX;
+    if !slow_start.is_zero() && !range.contains(&slow_start) {
+        section.problem("slow_start", "must be 0s, or between 30s and 15m");
+    }
+    if !slow_start.is_zero() && algorithm == Algorithm::SourceHash {
+        section.problem(
+            "slow_start",
+            "source_hash gives an address its target at once",
+        );
+    }
+    slow_start
 }
 
 fn read_deregistration_delay(section: &mut Section) -> Duration {

@@ -27,6 +27,8 @@ pub(super) enum Fault {
     NotImplemented(&'static str),
     /// No target is registered, or none has a weight.
     NoTarget,
+    /// All that could have it have as much as they may, and there was no room in time.
+    TargetsFull,
     /// The target refused the connection, reset it, or could not be reached.
     TargetUnreachable,
     /// The target's answer is malformed or was cut.
@@ -49,7 +51,7 @@ impl Fault {
             Self::WebSocketVersion => StatusCode::UPGRADE_REQUIRED,
             Self::TooManyForwarded => StatusCode::from_u16(463).unwrap_or(StatusCode::BAD_REQUEST),
             Self::NotImplemented(_) => StatusCode::NOT_IMPLEMENTED,
-            Self::NoTarget => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoTarget | Self::TargetsFull => StatusCode::SERVICE_UNAVAILABLE,
             Self::TargetUnreachable | Self::TargetMalformed | Self::TargetBadUpgrade => {
                 StatusCode::BAD_GATEWAY
             }
@@ -68,6 +70,7 @@ impl Fault {
             Self::TooManyForwarded => "too_many_forwarded",
             Self::NotImplemented(_) => "not_implemented",
             Self::NoTarget => "no_target",
+            Self::TargetsFull => "targets_full",
             Self::TargetUnreachable => "target_unreachable",
             Self::TargetMalformed => "target_malformed",
             Self::TargetBadUpgrade => "target_bad_upgrade",
@@ -91,6 +94,7 @@ impl Fault {
             Self::WebSocketVersion => "WebSocket version 13 is needed",
             Self::TooManyForwarded => "X-Forwarded-For holds too many addresses",
             Self::NoTarget => "no target is registered",
+            Self::TargetsFull => "the targets have no room for more",
             Self::TargetUnreachable => "the target could not be reached",
             Self::TargetMalformed | Self::TargetBadUpgrade => {
                 "the target's answer was not understood"

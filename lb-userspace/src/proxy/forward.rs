@@ -71,11 +71,13 @@ pub(super) async fn forward(
         peer.caller.said,
     )?;
     head.extensions.remove::<OnUpgrade>();
+    let patience = proxy.shared.limits.connect_timeout;
     let sender = Sender::new(body);
     let mut fault = Fault::NoTarget;
-    while let Some((target, parcel)) = session.target().zip(sender.parcel()) {
+    while let Some(parcel) = sender.parcel()
+        && let Some((target, in_flight)) = session.target(patience).await
+    {
         books.chosen(&target);
-        let in_flight = target.load().begin();
         let result = attempt(proxy, peer, route, &target, &head, (parcel, &sender)).await;
         books.received(sender.progress().bytes);
         match result {
@@ -96,7 +98,7 @@ pub(super) async fn forward(
         }
     }
     books.count_verdict(&session);
-    Err(fault)
+    Err(session.fault(fault))
 }
 
 async fn attempt(

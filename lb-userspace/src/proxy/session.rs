@@ -3,18 +3,22 @@
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::{request, response};
+use tokio::time::Instant;
 
+use super::fault::Fault;
 use super::route::Route;
 use super::seal::Nonce;
 use super::stickiness::{Answered, Asked, Claim, Ear, Stickiness, Verdict};
 use crate::balance;
-use crate::target::{Snapshot, State, Target};
+use crate::target::{Ended, InFlight, Snapshot, State, Target};
 
 /// Targets dialled for one request; each may take the whole connect timeout.
 const ATTEMPTS: usize = 3;
+/// Who waits for room looks again after this also without having been called.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 /// The choice of a target for one request.
 #[derive(Debug)]
@@ -25,6 +29,25 @@ pub(super) struct Session<'a> {
     claim: Claim,
     source: IpAddr,
     tried: Vec<u64>,
+    /// There was no room in time.
+    is_full: bool,
+}
+
+/// What a look at the targets has found.
+enum Turn {
+    Target(Arc<Target>, InFlight),
+    /// Room at a target is to be waited for.
+    Full,
+    Nobody,
+}
+
+impl Turn {
+    fn of(target: &Arc<Target>) -> Self {
+        match target.load().begin() {
+            Some(in_flight) => Self::Target(target.clone(), in_flight),
+            None => Self::Full,
+        }
+    }
 }
 
 impl<'a> Session<'a> {
@@ -51,23 +74,102 @@ impl<'a> Session<'a> {
             claim,
             source,
             tried: Vec::new(),
+            is_full: false,
         }
     }
 
-    /// The target to try next; `None` when there is no other.
-    pub(super) fn target(&self) -> Option<Arc<Target>> {
+    /// The target to try next, with room for this request; `None` when there is no other,
+    /// or none with room within `patience`.
+    pub(super) async fn target(&mut self, patience: Duration) -> Option<(Arc<Target>, InFlight)> {
+        match self.turn() {
+            Turn::Target(target, in_flight) => Some((target, in_flight)),
+            Turn::Nobody => None,
+            Turn::Full => self.wait(patience).await,
+        }
+    }
+
+    /// Why there was no target, if it was for want of room; else `fault`.
+    pub(super) fn fault(&self, fault: Fault) -> Fault {
+        match self.is_full {
+            true => Fault::TargetsFull,
+            false => fault,
+        }
+    }
+
+    fn turn(&self) -> Turn {
         if self.tried.len() >= ATTEMPTS {
-            return None;
+            return Turn::Nobody;
+        }
+        if let Some(id) = self.claim.target {
+            return match self.targets.find(id) {
+                Some(target) => Turn::of(target),
+                None => Turn::Nobody,
+            };
         }
         let stickiness = self.route.stickiness.as_ref();
-        let target = match self.claim.target {
-            Some(id) => self.targets.find(id),
-            None if stickiness.is_some_and(Stickiness::is_by_source) => {
-                self.targets.stand_in(self.source, &self.tried)
-            }
-            None => self.targets.balance(self.request(), &self.tried),
+        let target = match stickiness.is_some_and(Stickiness::is_by_source) {
+            true => self.targets.stand_in(self.source, &self.tried),
+            false => self.targets.balance(self.request(), &self.tried),
         };
-        target.cloned()
+        match target {
+            Some(target) => Turn::of(target),
+            None if self.targets.has_untried(&self.tried) => Turn::Full,
+            None => Turn::Nobody,
+        }
+    }
+
+    /// Until there is room, for the one target that the session belongs to or for any.
+    async fn wait(&mut self, patience: Duration) -> Option<(Arc<Target>, InFlight)> {
+        let route = self.route;
+        let queue = route.group.queue();
+        let Some(_place) = queue.enter() else {
+            queue.ended(Ended::Refused);
+            self.is_full = true;
+            return None;
+        };
+        let deadline = Instant::now() + patience;
+        loop {
+            let own = self
+                .claim
+                .target
+                .and_then(|id| self.targets.find(id))
+                .cloned();
+            let waiting = match &own {
+                Some(target) => target.load().own(),
+                None => queue.anyone(),
+            };
+            let _joined = waiting.join();
+            let called = waiting.called();
+            tokio::pin!(called);
+            // From here on no call is missed.
+            called.as_mut().enable();
+            match self.turn() {
+                Turn::Target(target, in_flight) => {
+                    queue.ended(Ended::Admitted);
+                    return Some((target, in_flight));
+                }
+                Turn::Nobody => return None,
+                Turn::Full if Instant::now() >= deadline => {
+                    queue.ended(Ended::TimedOut);
+                    self.is_full = true;
+                    return None;
+                }
+                Turn::Full => {}
+            }
+            let look_again = deadline.min(Instant::now() + LOOK_AGAIN);
+            // Who called may have called somebody else, who has left.
+            let _ = tokio::time::timeout_at(look_again, called).await;
+            self.renew();
+        }
+    }
+
+    /// Targets have come and gone meanwhile.
+    fn renew(&mut self) {
+        self.targets = self.route.group.snapshot();
+        let lost = |id| self.route.lost(&self.targets, id);
+        if let Some(lost) = self.claim.target.and_then(lost) {
+            (self.claim.verdict, self.claim.target) = (lost, None);
+        }
     }
 
     fn request(&self) -> balance::Request {
@@ -75,6 +177,7 @@ impl<'a> Session<'a> {
             source: self.source,
             // Without randomness the choice is only a poor one.
             random: getrandom::u64().unwrap_or_default(),
+            now: Instant::now(),
         }
     }
 
@@ -150,3 +253,7 @@ pub(super) fn nonce() -> Option<Nonce> {
     getrandom::fill(&mut nonce).ok()?;
     Some(nonce)
 }
+
+#[cfg(test)]
+#[path = "session_tests.rs"]
+mod tests;

@@ -26,7 +26,7 @@ use crate::config::Protocol;
 use crate::connections::Identity;
 use crate::dataplane::{Candidate, Refusal};
 use crate::room::Admitted;
-use crate::target::Target;
+use crate::target::{InFlight, Target};
 use crate::tls::hello;
 
 /// Forwards a connection to its end.
@@ -135,8 +135,7 @@ async fn open(
     let mut session = Session::open(route, &mut head, caller.said.client.ip());
     let connected = connect(proxy, caller, route, &mut session, line).await;
     books::verdict(proxy, route, &session, line);
-    let (target, stream, candidate) = connected?;
-    target.load().upgraded();
+    let (target, in_flight, stream, candidate) = connected?;
     let listed = proxy.shared.connections.enter(Identity {
         id: candidate.id(),
         listener: proxy.listener.name.clone(),
@@ -153,6 +152,7 @@ async fn open(
         opening: Opening::Silent,
         candidate,
         listed,
+        in_flight,
         line: line.take(),
         idle_timeout: proxy.listener.websocket_idle_timeout,
         metrics: proxy.shared.metrics.tunnel(),
@@ -167,15 +167,16 @@ async fn connect(
     route: &Route,
     session: &mut Session<'_>,
     line: &mut Open,
-) -> Result<(Arc<Target>, TcpStream, Candidate), Fault> {
+) -> Result<(Arc<Target>, InFlight, TcpStream, Candidate), Fault> {
     let mut fault = Fault::NoTarget;
-    while let Some(target) = session.target() {
+    let patience = proxy.shared.limits.connect_timeout;
+    while let Some((target, in_flight)) = session.target(patience).await {
         line.note(|record| record.target = Some(target.address));
         let note = books::note(session);
         match dial::dial(proxy, caller, route, &target, note).await {
             Ok((stream, candidate)) => {
                 target.connected();
-                return Ok((target, stream, candidate));
+                return Ok((target, in_flight, stream, candidate));
             }
             Err(error) => {
                 fault = connect_fault(Some(error.kind()));
@@ -183,5 +184,5 @@ async fn connect(
             }
         }
     }
-    Err(fault)
+    Err(session.fault(fault))
 }

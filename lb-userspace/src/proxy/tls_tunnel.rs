@@ -31,6 +31,7 @@ impl Tunnel {
             opening: _,
             candidate,
             listed,
+            in_flight: _in_flight,
             line,
             idle_timeout,
             metrics,

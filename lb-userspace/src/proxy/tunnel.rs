@@ -26,6 +26,7 @@ use crate::drain::{Drain, Stage};
 use crate::metrics::TunnelMetrics;
 use crate::names;
 use crate::room::Admitted;
+use crate::target::InFlight;
 
 /// A verified upgrade that waits for its client's side.
 #[derive(Debug)]
@@ -36,6 +37,8 @@ pub(super) struct Tunnel {
     pub(super) opening: Opening,
     pub(super) candidate: Candidate,
     pub(super) listed: Listed,
+    /// Its place at the target.
+    pub(super) in_flight: InFlight,
     pub(super) line: access::Open,
     pub(super) idle_timeout: Duration,
     pub(super) metrics: TunnelMetrics,
@@ -94,6 +97,7 @@ impl Tunnel {
             opening,
             candidate,
             listed,
+            in_flight,
             line,
             idle_timeout,
             metrics,
@@ -113,6 +117,9 @@ impl Tunnel {
         let cause = relay.run(&listed, &metrics).await;
         let (bytes_in, bytes_out) = (relay.inward.moved(), relay.outward.moved());
         relay.close(cause);
+        if cause == Cause::HandedOff {
+            in_flight.handed_off();
+        }
         report(&listed, line, &metrics, cause, (bytes_in, bytes_out));
     }
 }

@@ -13,6 +13,7 @@ use crate::dataplane::{self, Dataplane, Mode, Owner, Request, Settings};
 use crate::drain::{self, Drainer};
 use crate::metrics::Metrics;
 use crate::room::Room;
+use crate::target::InFlight;
 
 /// Far more than the socket buffers of two connections hold.
 const FLOOD: usize = 64 << 20;
@@ -64,6 +65,7 @@ async fn lab(idle_timeout: Duration, to_target: &'static [u8], to_client: &'stat
             client: from,
         }),
         candidate,
+        in_flight: InFlight::lone(),
         line: AccessLog::off().open(|| Record::new("websocket", "web", from)),
         idle_timeout,
         metrics: Metrics::new().expect("metrics").tunnel(),

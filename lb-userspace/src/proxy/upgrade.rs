@@ -29,7 +29,7 @@ use super::websocket::{self, Offer};
 use crate::config::Protocol;
 use crate::connections::{Identity, Listed};
 use crate::dataplane::{Candidate, Refusal};
-use crate::target::Target;
+use crate::target::{InFlight, Target};
 
 /// A request that wants to become a WebSocket, and has passed the gate.
 pub(super) async fn upgrade(
@@ -54,9 +54,8 @@ pub(super) async fn upgrade(
     let version = std::mem::replace(&mut head.version, Version::HTTP_11);
     let connected = connect(proxy, peer, route, &mut session).await;
     books.count_verdict(&session);
-    let (target, stream, candidate) = connected?;
+    let (target, in_flight, stream, candidate) = connected?;
     books.chosen(&target);
-    let in_flight = target.load().begin();
     let (response, leg) = ask(proxy, stream, head).await?;
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         let response = refused(response, leg, candidate, &session, &target);
@@ -65,7 +64,6 @@ pub(super) async fn upgrade(
     let (mut head, _) = response.into_parts();
     websocket::check_response(offer, &head)?;
     let parts = leg.finish().await.ok_or(Fault::TargetUnreachable)?;
-    target.load().upgraded();
     head.version = Version::HTTP_11;
     head.extensions.remove::<OnUpgrade>();
     headers::strip_hop_by_hop(&mut head.headers);
@@ -80,6 +78,7 @@ pub(super) async fn upgrade(
         opening: Opening::Answered,
         candidate,
         listed,
+        in_flight,
         line: books.upgraded(head.status),
         idle_timeout: proxy.listener.websocket_idle_timeout,
         metrics: proxy.shared.metrics.tunnel(),
@@ -95,14 +94,15 @@ async fn connect(
     peer: &Peer,
     route: &Route,
     session: &mut Session<'_>,
-) -> Result<(Arc<Target>, TcpStream, Candidate), Fault> {
+) -> Result<(Arc<Target>, InFlight, TcpStream, Candidate), Fault> {
     let mut fault = Fault::NoTarget;
-    while let Some(target) = session.target() {
+    let patience = proxy.shared.limits.connect_timeout;
+    while let Some((target, in_flight)) = session.target(patience).await {
         let note = books::note(session);
         match dial::dial(proxy, &peer.caller, route, &target, note).await {
             Ok((stream, candidate)) => {
                 target.connected();
-                return Ok((target, stream, candidate));
+                return Ok((target, in_flight, stream, candidate));
             }
             Err(error) => {
                 fault = connect_fault(Some(error.kind()));
@@ -110,7 +110,7 @@ async fn connect(
             }
         }
     }
-    Err(fault)
+    Err(session.fault(fault))
 }
 
 /// Sends the request and waits for the head of the answer.

@@ -1,18 +1,22 @@
 //! One target group: its settings, and the snapshot that requests read.
 
+use std::collections::HashMap;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use serde_json::json;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::health::{Failure, Health};
 use super::ids::Ids;
 use super::member::{State, Target};
+use super::queue::Queue;
 use super::said::Wanted;
 use super::snapshot::Snapshot;
+use super::warmth::Warmth;
 use crate::config;
 use crate::events::Events;
 use crate::id;
@@ -26,6 +30,7 @@ pub(crate) struct Group {
     pub(crate) config: config::TargetGroup,
     current: ArcSwap<Snapshot>,
     ids: Ids,
+    queue: Arc<Queue>,
     /// Rings when there is another snapshot.
     changes: watch::Sender<()>,
     events: Events,
@@ -36,8 +41,11 @@ pub(crate) struct Group {
 impl Group {
     /// With the targets of the file.
     pub(crate) fn new(config: &config::TargetGroup, events: Events) -> Self {
+        let queue = Arc::new(Queue::new(config.max_connections));
         let target = |target: &config::TargetConfig| {
-            Arc::new(Target::new(&config.name, target.address, target.weight))
+            let target = Target::new(&config.name, target.address, target.weight);
+            target.load().limit(&queue);
+            Arc::new(target)
         };
         let targets = config.targets.iter().map(target).collect();
         Self {
@@ -46,6 +54,7 @@ impl Group {
             config: config.clone(),
             current: ArcSwap::from_pointee(Snapshot::new(targets, config)),
             ids: Ids::new(config.stickiness.as_ref()),
+            queue,
             changes: watch::Sender::new(()),
             events,
             changing: Mutex::new(()),
@@ -62,6 +71,11 @@ impl Group {
         &self.ids
     }
 
+    /// Those who wait for room at its targets.
+    pub(crate) fn queue(&self) -> &Queue {
+        &self.queue
+    }
+
     /// Rings at every new snapshot from now on.
     pub(super) fn changes(&self) -> watch::Receiver<()> {
         self.changes.subscribe()
@@ -71,13 +85,12 @@ impl Group {
     /// them; the snapshot is left alone when nothing is different.
     pub(super) fn reconcile(&self, wanted: &[Wanted]) {
         self.change(|targets| {
-            wanted
-                .iter()
-                .map(|one| {
-                    let known = targets.iter().find(|known| known.address == one.address);
-                    self.become_wanted(known, one)
-                })
-                .collect()
+            // Who comes to others that are at work is led up to it.
+            let is_cold = targets.iter().any(|one| one.health == Health::Healthy);
+            let known: HashMap<_, _> = targets.iter().map(|one| (one.address, one)).collect();
+            let become_wanted =
+                |one: &Wanted| self.become_wanted(known.get(&one.address).copied(), one, is_cold);
+            wanted.iter().map(become_wanted).collect()
         });
     }
 
@@ -103,17 +116,27 @@ impl Group {
     }
 
     fn set_health(&self, target: &Target, health: &Health) {
-        let renew = |one: &Arc<Target>| {
-            if !one.is_same_registration(target) {
-                return one.clone();
-            }
-            let health = health.clone();
-            Arc::new(Target {
-                health,
-                ..Target::clone(one)
-            })
-        };
-        self.change(|targets| targets.iter().map(renew).collect());
+        let now = Instant::now();
+        self.change(|targets| {
+            let others_work = targets.iter().any(|one| {
+                let is_other = !one.is_same_registration(target);
+                is_other && one.health == Health::Healthy && one.warmth.is_warm(now)
+            });
+            let renew = |one: &Arc<Target>| {
+                if !one.is_same_registration(target) {
+                    return one.clone();
+                }
+                let health = health.clone();
+                let slow_start = self.config.slow_start;
+                let warmth = one.warmth.at(&health, others_work, slow_start, now);
+                Arc::new(Target {
+                    health,
+                    warmth,
+                    ..Target::clone(one)
+                })
+            };
+            targets.iter().map(renew).collect()
+        });
     }
 
     /// The one way to a new snapshot.
@@ -189,9 +212,22 @@ impl Group {
         );
     }
 
-    fn become_wanted(&self, known: Option<&Arc<Target>>, wanted: &Wanted) -> Arc<Target> {
+    fn become_wanted(
+        &self,
+        known: Option<&Arc<Target>>,
+        wanted: &Wanted,
+        is_cold: bool,
+    ) -> Arc<Target> {
         let base = match known {
-            None => Target::new(&self.name, wanted.address, wanted.weight),
+            None => {
+                let target = Target::new(&self.name, wanted.address, wanted.weight);
+                target.load().limit(&self.queue);
+                let warmth = match is_cold {
+                    true => Warmth::Cold,
+                    false => Warmth::Warm,
+                };
+                Target { warmth, ..target }
+            }
             Some(known) if known.weight == wanted.weight && known.drain == wanted.drain => {
                 return known.clone();
             }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::health::{Health, Judge};
 use super::load::Load;
+use super::warmth::Warmth;
 use crate::id;
 
 /// One backend.
@@ -22,6 +23,7 @@ pub(crate) struct Target {
     pub(crate) weight: u32,
     pub(crate) drain: Option<Drain>,
     pub(crate) health: Health,
+    pub(super) warmth: Warmth,
     /// The same in every snapshot from registration until it leaves.
     pub(super) vitals: Arc<Vitals>,
 }
@@ -82,6 +84,7 @@ impl Target {
             weight,
             drain: None,
             health: Health::Initial,
+            warmth: Warmth::Warm,
             vitals: Arc::new(Vitals {
                 judge: Mutex::new(Judge::new()),
                 load: Arc::default(),

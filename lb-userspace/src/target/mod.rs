@@ -13,13 +13,17 @@ mod health;
 mod ids;
 mod load;
 mod member;
+mod queue;
 mod registry;
 mod said;
 mod snapshot;
+mod warmth;
 
 pub(crate) use group::Group;
 pub(crate) use health::{Health, start as start_checks};
 pub(crate) use ids::Known;
+pub(crate) use load::InFlight;
 pub(crate) use member::{State, Target};
+pub(crate) use queue::Ended;
 pub(crate) use registry::{Change, Over, Refused, Registry};
 pub(crate) use snapshot::Snapshot;

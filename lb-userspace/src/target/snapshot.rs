@@ -4,9 +4,12 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 use super::health::Health;
 use super::member::{State, Target};
-use crate::balance::{Balance, Candidate, Request, SourceHash};
+use super::warmth::{WHOLE, Warmth};
+use crate::balance::{Balance, Candidate, Request, SourceHash, mix};
 use crate::config::TargetGroup;
 
 /// Never changed: a change of the group is another snapshot.
@@ -19,6 +22,8 @@ pub(crate) struct Snapshot {
     /// What those have in common; `None` where nobody gets any.
     stage: Option<State>,
     balance: Balance,
+    /// Some of them have less than their share.
+    is_warming: bool,
     /// Which addresses belong to whom, where that decides.
     owners: Option<Owners>,
 }
@@ -47,6 +52,7 @@ impl Snapshot {
             .cloned()
             .collect();
         let balance = Balance::new(config.algorithm, &candidates(&open));
+        let is_warming = open.iter().any(|target| target.warmth != Warmth::Warm);
         let owners = config.is_by_source().then(|| Owners::new(&targets));
         Self {
             targets,
@@ -54,6 +60,7 @@ impl Snapshot {
             open,
             stage,
             balance,
+            is_warming,
             owners,
         }
     }
@@ -63,12 +70,27 @@ impl Snapshot {
         self.by_id.get(&id)
     }
 
-    /// The target for a request that no cookie decides, leaving out those in `tried`.
+    /// The target for a request that belongs to nobody yet, leaving out those in `tried`
+    /// and those that are full.
     pub(crate) fn balance(&self, request: Request, tried: &[u64]) -> Option<&Arc<Target>> {
         let open = |index: usize| self.open.get(index);
-        let untried = |index| open(index).is_some_and(|target| !tried.contains(&target.id));
-        let load = |index| open(index).map_or(0, |target| target.load().outstanding());
-        open(self.balance.choose(request, untried, load)?)
+        let may = |index| open(index).is_some_and(|target| can(target, tried));
+        let load = |index| open(index).map_or(0, |target| weighed_load(target, request.now));
+        let turn = |index: usize| {
+            let share = open(index).map_or(0, |target| target.warmth.share(request.now));
+            may(index) && mix(request.random ^ index as u64) % WHOLE < share
+        };
+        // Among those that are warming up, whose turn it is may lose it by lot.
+        let chosen = match self.is_warming && !self.balance.is_by_load() {
+            true => self.balance.choose(request, turn, load),
+            false => None,
+        };
+        open(chosen.or_else(|| self.balance.choose(request, may, load))?)
+    }
+
+    /// Whether there is anybody for a request, full or not.
+    pub(crate) fn has_untried(&self, tried: &[u64]) -> bool {
+        self.open.iter().any(|target| !tried.contains(&target.id))
     }
 
     /// The target that this address belongs to, in whatever state it is.
@@ -81,9 +103,9 @@ impl Snapshot {
     /// `tried`: the same for an address as long as it can be had itself.
     pub(crate) fn stand_in(&self, source: IpAddr, tried: &[u64]) -> Option<&Arc<Target>> {
         let owners = self.owners.as_ref()?;
-        let can = |target: &Arc<Target>| self.takes_new(target) && !tried.contains(&target.id);
-        let can = |index| owners.targets.get(index).is_some_and(can);
-        owners.targets.get(owners.table.choose(source, can)?)
+        let may = |target: &Arc<Target>| self.takes_new(target) && can(target, tried);
+        let may = |index| owners.targets.get(index).is_some_and(may);
+        owners.targets.get(owners.table.choose(source, may)?)
     }
 
     /// Whether the target is among those that get new sessions.
@@ -114,6 +136,20 @@ impl Owners {
         let targets: Vec<Arc<Target>> = weighted.cloned().collect();
         let table = SourceHash::new(&candidates(&targets));
         Self { targets, table }
+    }
+}
+
+fn can(target: &Target, tried: &[u64]) -> bool {
+    !tried.contains(&target.id) && target.load().has_room()
+}
+
+/// What it has to do, as if it had its whole share: with the request that is chosen for,
+/// or a share would not tell idle targets apart.
+fn weighed_load(target: &Target, now: Instant) -> u64 {
+    let load = target.load().outstanding();
+    match target.warmth.share(now) {
+        WHOLE => load,
+        share => (load + 1).saturating_mul(WHOLE) / share - 1,
     }
 }
 
