@@ -12,12 +12,21 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 
 use super::books::Books;
 use super::http2;
+use super::pace::{Pace, Receiving};
 use super::stickiness::Ear;
 
 /// A request body, as its client sends it.
 pub(super) enum Upload {
-    Http1(Incoming),
+    /// Until it has ended, its connection's pace is told so.
+    Http1(Incoming, Option<Receiving>),
     Http2(http2::Upload),
+}
+
+impl Upload {
+    pub(super) fn http1(body: Incoming, pace: &Arc<Pace>) -> Self {
+        let receiving = (!body.is_end_stream()).then(|| pace.receiving());
+        Self::Http1(body, receiving)
+    }
 }
 
 /// What breaks a request body off.
@@ -32,21 +41,28 @@ impl Body for Upload {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         match self.get_mut() {
-            Self::Http1(body) => Pin::new(body).poll_frame(cx).map_err(Broken::from),
+            Self::Http1(body, receiving) => {
+                let frame = Pin::new(&mut *body).poll_frame(cx);
+                let over = matches!(frame, Poll::Ready(None | Some(Err(_))));
+                if over || body.is_end_stream() {
+                    receiving.take();
+                }
+                frame.map_err(Broken::from)
+            }
             Self::Http2(body) => Pin::new(body).poll_frame(cx).map_err(Broken::from),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Self::Http1(body) => body.is_end_stream(),
+            Self::Http1(body, _) => body.is_end_stream(),
             Self::Http2(body) => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Http1(body) => body.size_hint(),
+            Self::Http1(body, _) => body.size_hint(),
             Self::Http2(body) => body.size_hint(),
         }
     }

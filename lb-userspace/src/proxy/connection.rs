@@ -338,7 +338,7 @@ impl Service<Request<Incoming>> for Handler {
         let until = self.until;
         Box::pin(async move {
             let read = pace.head_read().check();
-            let request = request.map(Upload::Http1);
+            let request = request.map(|body| Upload::http1(body, &pace));
             let mut response = proxy.handle(&peer, request, read).await;
             let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
             if until <= Instant::now() && !switched {

@@ -93,6 +93,28 @@ async fn an_early_answer_does_not_wait_for_the_body() {
 }
 
 #[tokio::test]
+async fn a_body_may_take_its_time_after_an_early_answer() {
+    let limits = Limits {
+        header_timeout: Duration::from_millis(300),
+        ..limits()
+    };
+    let lab = Lab::with(Protocol::Http, HOUR, limits).await;
+    let request = format!("{POST}Content-Length: 10\r\n\r\nbegun");
+    let (mut client, mut target, _) = asked(&lab, request).await;
+    assert_eq!(read(&mut target, 5).await, b"begun");
+    send(&mut target, OK).await;
+    head(&mut client).await;
+    assert_eq!(read(&mut client, 2).await, b"hi");
+    send(&mut client, "h").await;
+    assert_eq!(read(&mut target, 1).await, b"h");
+    // Far longer than a head may take: it is not taken for the begin of one.
+    let told = timeout(Duration::from_secs(1), client.read_u8()).await;
+    assert!(told.is_err(), "{told:?}");
+    send(&mut client, "alf!").await;
+    assert_eq!(read(&mut target, 4).await, b"alf!");
+}
+
+#[tokio::test]
 async fn trailers_of_a_request() {
     let lab = lab().await;
     let request = format!(

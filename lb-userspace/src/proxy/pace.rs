@@ -6,7 +6,8 @@
 //!    ▲                                                                 │
 //!    └──────────────────────── answer written ─────────────────────────┘
 //! ```
-//! `Waiting` has no limit here: the target's is `response_timeout`.
+//! `Waiting` has no limit here: the target's is `response_timeout`. An answer may be
+//! written before the request's body has ended; then `Body` lasts until that has.
 
 use std::io;
 use std::pin::Pin;
@@ -33,6 +34,10 @@ enum Phase {
 struct State {
     phase: Phase,
     framing: Framing,
+    /// An answer is being written.
+    answering: bool,
+    /// A request's body has not ended.
+    receiving: bool,
     /// hyper has begun to write and not yet flushed.
     unflushed: bool,
 }
@@ -62,6 +67,8 @@ impl Pace {
         let state = Mutex::new(State {
             phase,
             framing: Framing::default(),
+            answering: false,
+            receiving: false,
             unflushed: false,
         });
         Arc::new(Self {
@@ -90,8 +97,16 @@ impl Pace {
 
     /// The answer begins; what is returned marks its end when it is dropped.
     pub(super) fn answering(self: &Arc<Self>) -> Answering {
-        self.lock().phase = Phase::Body(Instant::now());
+        let mut state = self.lock();
+        state.phase = Phase::Body(Instant::now());
+        state.answering = true;
         Answering(self.clone())
+    }
+
+    /// The request has a body; what is returned marks its end when it is dropped.
+    pub(super) fn receiving(self: &Arc<Self>) -> Receiving {
+        self.lock().receiving = true;
+        Receiving(self.clone())
     }
 
     fn read(&self, bytes: &[u8]) {
@@ -134,7 +149,34 @@ pub(super) struct Answering(Arc<Pace>);
 
 impl Drop for Answering {
     fn drop(&mut self) {
-        self.0.lock().phase = Phase::Idle(Instant::now());
+        let mut state = self.0.lock();
+        state.answering = false;
+        state.moved();
+    }
+}
+
+/// A request's body on its way.
+#[derive(Debug)]
+pub(super) struct Receiving(Arc<Pace>);
+
+impl Drop for Receiving {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        state.receiving = false;
+        if matches!(state.phase, Phase::Body(_)) {
+            state.moved();
+        }
+    }
+}
+
+impl State {
+    /// Something has ended: what goes on?
+    fn moved(&mut self) {
+        let now = Instant::now();
+        self.phase = match self.answering || self.receiving {
+            true => Phase::Body(now),
+            false => Phase::Idle(now),
+        };
     }
 }
 
@@ -240,5 +282,37 @@ mod tests {
             pace.deadline(),
             Some((start + Duration::from_secs(80), Expired::Idle))
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_outlasts_its_answer_is_not_taken_for_a_head() {
+        let pace = Pace::new(Duration::from_secs(30), Duration::from_secs(60));
+        let start = Instant::now();
+        let limit = |end: &'static str| match (pace.deadline(), end) {
+            (Some((_, Expired::Body)), "body") | (Some((_, Expired::Idle)), "idle") => true,
+            (found, _) => panic!("{found:?}"),
+        };
+        pace.read(b"POST");
+        pace.head_read();
+        let receiving = pace.receiving();
+        drop(pace.answering());
+        assert!(limit("body"));
+        tokio::time::advance(Duration::from_secs(40)).await;
+        pace.read(b"more");
+        let later = start + Duration::from_secs(100);
+        assert_eq!(pace.deadline(), Some((later, Expired::Body)));
+        drop(receiving);
+        assert!(limit("idle"));
+        // The other way round.
+        pace.head_read();
+        let (receiving, answering) = (pace.receiving(), pace.answering());
+        drop(receiving);
+        assert!(limit("body"));
+        drop(answering);
+        assert!(limit("idle"));
+        // A body that ends while the target thinks changes nothing.
+        pace.head_read();
+        drop(pace.receiving());
+        assert_eq!(pace.deadline(), None);
     }
 }
