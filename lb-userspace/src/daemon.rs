@@ -9,7 +9,7 @@ use anyhow::Context;
 use http::StatusCode;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
@@ -66,7 +66,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let door = admin::bind(&config.admin.bind).context("admin.bind")?;
     tokio::spawn(admin::serve(door, admin.clone()));
     tokio::spawn(hear_dataplane(ended, admin.clone(), shared.access.clone()));
-    open_listeners(sockets, &routes, &secrets, &shared).context("TLS")?;
+    open_listeners(sockets, &routes, &secrets, &shared, &signals.hangups()).context("TLS")?;
     let access = shared.access.clone();
     // What is left of `shared` here must not keep the drain waiting.
     drop(shared);
@@ -192,6 +192,7 @@ fn open_listeners(
     groups: &Groups,
     secrets: &[Secret],
     shared: &Arc<Shared>,
+    hangups: &watch::Receiver<()>,
 ) -> Result<(), rustls::Error> {
     for (listener, sockets) in sockets {
         let Some(rules) = Rules::new(&listener, groups, secrets) else {
@@ -199,7 +200,7 @@ fn open_listeners(
         };
         let tls = match listener.protocol.ends_tls() {
             false => None,
-            true => Some(serve_tls(&listener, &shared.drain)?),
+            true => Some(serve_tls(&listener, shared, hangups)?),
         };
         let id = id::name_id(&listener.name);
         let admission = listener.admission.clone();
@@ -228,20 +229,29 @@ fn open_listeners(
 }
 
 /// A listener's TLS, with certificates that follow their files.
-fn serve_tls(listener: &config::Listener, drain: &Drain) -> Result<tls::Server, rustls::Error> {
+fn serve_tls(
+    listener: &config::Listener,
+    shared: &Shared,
+    hangups: &watch::Receiver<()>,
+) -> Result<tls::Server, rustls::Error> {
     let certificates = Arc::new(Certificates::new(&listener.certificates));
-    let rotation = Rotation::new(
-        listener.name.clone(),
-        listener.certificates.clone(),
-        certificates.clone(),
-    );
-    tokio::spawn(rotation.run(drain.clone()));
     let alpn: &[&str] = match (listener.protocol.is_http(), listener.http2) {
         (true, true) => &[tls::HTTP2, tls::HTTP1],
         (true, false) => &[tls::HTTP1],
         (false, _) => &[],
     };
-    tls::Server::new(certificates, alpn)
+    let clients = listener.client_certificates.clone();
+    let server = tls::Server::new(certificates.clone(), alpn, clients.as_ref())?;
+    let rotation = Rotation {
+        listener: listener.name.clone(),
+        pairs: listener.certificates.clone(),
+        clients,
+        certificates,
+        server: server.clone(),
+        metrics: shared.metrics.clone(),
+    };
+    tokio::spawn(rotation.run(shared.drain.clone(), hangups.clone()));
+    Ok(server)
 }
 
 /// Not ready any more, nothing new; then the deadline, or a second signal.
@@ -382,6 +392,7 @@ struct Signals {
     term: Signal,
     int: Signal,
     hup: Signal,
+    hangups: watch::Sender<()>,
 }
 
 impl Signals {
@@ -390,7 +401,13 @@ impl Signals {
             term: signal(SignalKind::terminate())?,
             int: signal(SignalKind::interrupt())?,
             hup: signal(SignalKind::hangup())?,
+            hangups: watch::Sender::new(()),
         })
+    }
+
+    /// Hears of each HUP that is obeyed.
+    fn hangups(&self) -> watch::Receiver<()> {
+        self.hangups.subscribe()
     }
 
     /// Waits for TERM or INT.
@@ -401,7 +418,8 @@ impl Signals {
                 _ = self.int.recv() => return,
                 _ = self.hup.recv() => {
                     access.reopen();
-                    warn!("HUP: the access log is reopened; reloading is not implemented yet, the configuration is unchanged");
+                    self.hangups.send_replace(());
+                    warn!("HUP: the access log is reopened, certificates are read again; reloading is not implemented yet, the configuration is unchanged");
                 }
             }
         }

@@ -68,6 +68,8 @@ pub(crate) struct Metrics {
     rejected: IntCounterVec,
     access_log_dropped: IntCounter,
     health_checks: IntCounterVec,
+    certificate_reloads: IntCounterVec,
+    certificate_not_after: IntGaugeVec,
     tunnel: TunnelMetrics,
     pub(crate) gauges: Gauges,
 }
@@ -146,6 +148,16 @@ impl Metrics {
                 "Health checks of targets",
                 &["result"],
             )?,
+            certificate_reloads: new.counters(
+                "certificate_reloads_total",
+                "Changed certificate files, by what became of them",
+                &["listener", "result"],
+            )?,
+            certificate_not_after: new.gauges(
+                "certificate_not_after_seconds",
+                "When the certificate that is served ends, in seconds since 1970",
+                &["listener", "certificate"],
+            )?,
             tunnel: TunnelMetrics::new(&new)?,
             gauges: Gauges::new(&new)?,
             registry,
@@ -196,6 +208,22 @@ impl Metrics {
 
     pub(crate) fn health_checked(&self, result: &str) {
         self.health_checks.with_label_values(&[result]).inc();
+    }
+
+    /// A changed certificate file was read: `new` or `broken`.
+    pub(crate) fn certificate_read(&self, listener: &str, result: &str) {
+        let counter = self
+            .certificate_reloads
+            .with_label_values(&[listener, result]);
+        counter.inc();
+    }
+
+    /// When the certificate of a file ends, in seconds since 1970.
+    pub(crate) fn certificate(&self, listener: &str, file: &str, end: u64) {
+        let gauge = self
+            .certificate_not_after
+            .with_label_values(&[listener, file]);
+        gauge.set(i64::try_from(end).unwrap_or(i64::MAX));
     }
 
     /// SYNs that the kernel has turned away at a listener's door.

@@ -11,9 +11,11 @@ use super::error_pages::{self, ErrorPages};
 use super::limits::positive;
 use super::reader::Section;
 use super::rule::{Condition, Rule};
-use super::{TargetGroup, action, certificates, checked_name, defaults, door, rule};
+use super::{
+    TargetGroup, action, certificates, checked_name, client_certificates, defaults, door, rule,
+};
 use crate::door::Admission;
-use crate::tls::Pair;
+use crate::tls::{Asked, Clients, Pair};
 
 /// `[[listener]]`.
 #[derive(Debug, Clone)]
@@ -23,6 +25,8 @@ pub(crate) struct Listener {
     pub(crate) protocol: Protocol,
     /// The first is the default; there is one if the protocol is https.
     pub(crate) certificates: Vec<Pair>,
+    /// Whether clients must have one; `None`: nobody is asked.
+    pub(crate) client_certificates: Option<Clients>,
     /// Whether clients of https may speak HTTP/2.
     pub(crate) http2: bool,
     /// The first whose condition is met decides.
@@ -54,6 +58,12 @@ impl Listener {
         rules
             .chain([&self.action])
             .any(|action| matches!(action, Action::Forward(to) if to.stickiness.is_some()))
+    }
+
+    /// Whether targets are told the subjects of clients' certificates.
+    pub(crate) fn tells_subjects(&self) -> bool {
+        let clients = self.client_certificates.as_ref();
+        clients.is_some_and(|clients| clients.asked == Asked::Subject)
     }
 
     /// The one target group of its own action, if that has one.
@@ -168,6 +178,7 @@ pub(super) fn read(mut section: Section, seen: &mut Seen<'_>) -> Option<Listener
     let binds = read_binds(&mut section, &mut seen.binds);
     let protocol = section.choice("protocol", &PROTOCOLS, Protocol::Http);
     let certificates = certificates::read(&mut section, protocol);
+    let client_certificates = client_certificates::read(&mut section, protocol);
     let http2 = read_http2(&mut section, protocol);
     let rules = rule::read_all(&mut section, seen.groups);
     let action = action::read(&mut section, seen.groups);
@@ -195,6 +206,7 @@ pub(super) fn read(mut section: Section, seen: &mut Seen<'_>) -> Option<Listener
         binds: binds?,
         protocol,
         certificates,
+        client_certificates,
         http2,
         rules,
         action: action?,

@@ -6,6 +6,7 @@
 mod action;
 mod admin;
 mod certificates;
+mod client_certificates;
 mod defaults;
 mod door;
 mod error_pages;

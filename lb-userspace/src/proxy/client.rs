@@ -6,6 +6,7 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use http::HeaderValue;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
@@ -28,6 +29,14 @@ impl ClientStream {
         match self {
             Self::Tls(stream) => stream.get_ref().1.alpn_protocol() == Some(tls::HTTP2.as_bytes()),
             Self::Tcp(_) | Self::Http2(_) => false,
+        }
+    }
+
+    /// Of the certificate that it has shown, which was verified.
+    pub(super) fn subject(&self) -> Option<HeaderValue> {
+        match self {
+            Self::Tls(stream) => tls::subject(stream.get_ref().1.peer_certificates()?.first()?),
+            Self::Tcp(_) | Self::Http2(_) => None,
         }
     }
 

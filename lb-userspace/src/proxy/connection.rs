@@ -46,13 +46,16 @@ pub(super) const LINGER_BYTES: usize = 256 * 1024;
 #[derive(Debug)]
 pub(super) struct Peer {
     pub(super) caller: Caller,
+    /// Of its certificate, where targets are told.
+    pub(super) subject: Option<HeaderValue>,
     tunnel: Mutex<Option<Box<Tunnel>>>,
 }
 
 impl Peer {
-    pub(super) fn new(caller: Caller) -> Self {
+    pub(super) fn new(caller: Caller, subject: Option<HeaderValue>) -> Self {
         Self {
             caller,
+            subject,
             tunnel: Mutex::new(None),
         }
     }
@@ -131,15 +134,17 @@ async fn serve_http(proxy: Arc<Proxy>, arrived: Arrived) {
             None => return,
         },
     };
+    let subject = proxy.listener.tells_subjects().then(|| stream.subject());
+    let subject = subject.flatten();
     if stream.speaks_http2() {
-        Box::pin(http2::serve(proxy, stream, caller)).await;
+        Box::pin(http2::serve(proxy, stream, caller, subject)).await;
         return drop(admitted);
     }
     let pace = Pace::new(
         proxy.shared.limits.header_timeout,
         proxy.listener.idle_timeout,
     );
-    let peer = Arc::new(Peer::new(caller));
+    let peer = Arc::new(Peer::new(caller, subject));
     let service = Handler {
         proxy: proxy.clone(),
         peer: peer.clone(),

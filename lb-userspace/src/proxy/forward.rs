@@ -70,6 +70,7 @@ pub(super) async fn forward(
         proxy.listener.protocol,
         peer.caller.said,
     )?;
+    headers::certified(&mut head.headers, peer.subject.as_ref());
     head.extensions.remove::<OnUpgrade>();
     let patience = proxy.shared.limits.connect_timeout;
     let sender = Sender::new(body);

@@ -16,6 +16,7 @@ use crate::config::{ForwardedFor, Protocol};
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
+const X_CLIENT_CERT_SUBJECT: HeaderName = HeaderName::from_static("x-client-cert-subject");
 
 /// Hop-by-hop whether `Connection` names them or not.
 const HOP_BY_HOP: [HeaderName; 6] = [
@@ -48,6 +49,8 @@ pub(super) fn strip_request(headers: &mut HeaderMap) {
     strip_hop_by_hop(headers);
     // The balancer itself answers 100 Continue, as soon as the target takes the body.
     headers.remove(EXPECT);
+    // Ours alone, also where it is not told.
+    headers.remove(X_CLIENT_CERT_SUBJECT);
     strip_look_alikes(headers);
 }
 
@@ -91,6 +94,13 @@ pub(super) fn forwarded(
     Ok(())
 }
 
+/// Tells the target whose certificate the client has shown.
+pub(super) fn certified(headers: &mut HeaderMap, subject: Option<&HeaderValue>) {
+    if let Some(subject) = subject {
+        headers.insert(X_CLIENT_CERT_SUBJECT, subject.clone());
+    }
+}
+
 fn append(headers: &mut HeaderMap, client: IpAddr) -> Result<(), Fault> {
     let mut all: Vec<&[u8]> = tokens(headers, &X_FORWARDED_FOR).collect();
     if all.len() > FORWARDED_MAX {
@@ -112,7 +122,8 @@ fn nominated(headers: &HeaderMap) -> Vec<HeaderName> {
 }
 
 /// What is told to targets, or tells where a request ends and whose it is.
-const NOT_LOOKED_LIKE: [HeaderName; 6] = [
+const NOT_LOOKED_LIKE: [HeaderName; 7] = [
+    X_CLIENT_CERT_SUBJECT,
     X_FORWARDED_FOR,
     X_FORWARDED_PROTO,
     X_FORWARDED_PORT,
@@ -175,6 +186,8 @@ mod tests {
             ("x_forwarded-for", "1.2.3.4"),
             ("content_length", "5"),
             ("transfer_encoding", "chunked"),
+            ("x-client-cert-subject", "CN=mallory"),
+            ("x_client_cert-subject", "CN=mallory"),
             ("x_own", "kept"),
         ]);
         strip_request(&mut headers);

@@ -29,7 +29,7 @@ use crate::metrics::Metrics;
 use crate::room::{Room, Sources};
 use crate::target::Group;
 use crate::tls::authority::Authority;
-use crate::tls::{self, Certificates};
+use crate::tls::{self, Asked, Certificates, Clients};
 
 /// The opening handshake of RFC 6455 section 1.2, and its answer.
 pub(super) const UPGRADE: &str = "GET /chat HTTP/1.1\r\nHost: a.test\r\nUpgrade: websocket\r\n\
@@ -71,8 +71,11 @@ impl Lab {
 
     /// At this listener; it has a certificate if it needs one.
     pub(super) async fn at(listener: Listener, limits: Limits) -> Self {
+        Self::trusted(Authority::new(), listener, limits).await
+    }
+
+    async fn trusted(authority: Authority, listener: Listener, limits: Limits) -> Self {
         let protocol = listener.protocol;
-        let authority = Authority::new();
         let targets = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
         let socket = listen::bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a listener");
         let balancer = socket.local_addr().expect("an address");
@@ -91,8 +94,13 @@ impl Lab {
             drain,
         };
         let (connections, metrics) = (shared.connections.clone(), shared.metrics.clone());
+        let clients = listener.client_certificates.clone();
         let certificates = Arc::new(Certificates::new(&[authority.pair(&["a.test"])]));
-        let tls = || tls::Server::new(certificates, &[tls::HTTP2, tls::HTTP1]).expect("a server");
+        let tls = || {
+            tls::Server::new(certificates, &[tls::HTTP2, tls::HTTP1], clients.as_ref())
+                .expect("a server")
+        };
+
         let proxy = Proxy {
             id: 1,
             rules: Rules::new(
@@ -129,6 +137,29 @@ impl Lab {
 
     pub(super) async fn client(&self) -> Client {
         self.client_of(tls::HTTP1).await
+    }
+
+    /// An https listener that tells targets the subjects of clients' certificates.
+    pub(super) async fn telling_subjects() -> Self {
+        let authority = Authority::new();
+        let ca = authority.ca_file();
+        let listener = Listener {
+            client_certificates: Some(Clients::load(Asked::Subject, ca).expect("authorities")),
+            ..listener(Duration::from_secs(3600))
+        };
+        Self::trusted(authority, listener, limits()).await
+    }
+
+    /// A client with a certificate of this common name.
+    pub(super) async fn client_named(&self, common_name: &str) -> Client {
+        let versions = rustls::ALL_VERSIONS;
+        let config = self
+            .authority
+            .client_named(&self.authority, common_name, versions);
+        let name = ServerName::try_from("a.test").expect("a name");
+        let stream = self.dial().await;
+        let connected = TlsConnector::from(Arc::new(config)).connect(name, stream);
+        connected.await.expect("a handshake")
     }
 
     /// A client of this protocol.
@@ -227,6 +258,7 @@ pub(super) fn listener(idle_timeout: Duration) -> Listener {
         binds: Vec::new(),
         protocol: Protocol::Https,
         certificates: Vec::new(),
+        client_certificates: None,
         http2: true,
         rules: Vec::new(),
         action: Action::Forward(Forward {

@@ -250,3 +250,40 @@ async fn stalled(lab: &Lab) {
         before = now;
     }
 }
+
+#[tokio::test]
+async fn targets_are_told_whose_certificate_it_was_and_nothing_else() {
+    const UPGRADE: &str = "Upgrade: websocket\r\nConnection: Upgrade\r\n\
+        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n";
+    let lab = Lab::telling_subjects().await;
+    // What is not ASCII is escaped, and cannot end a line.
+    let odd = "al\u{ef}ce\r\nX: y";
+    let told = "CN=al\\c3\\afce\\0d\\0aX: y,O=Example\\, Inc.";
+    for upgrade in ["", UPGRADE] {
+        for (mut client, subject) in [
+            (
+                lab.client_named("alice").await,
+                Some("CN=alice,O=Example\\, Inc."),
+            ),
+            (lab.client_named(odd).await, Some(told)),
+            (lab.client().await, None),
+        ] {
+            let request = format!(
+                "GET / HTTP/1.1\r\nHost: a.test\r\nX-Client-Cert-Subject: CN=mallory\r\n\
+                 {upgrade}X_Client_Cert_Subject: CN=mallory\r\n\r\n"
+            );
+            client.write_all(request.as_bytes()).await.expect("written");
+            let (mut target, _) = lab.targets.accept().await.expect("accepted");
+            let asked = head(&mut target).await;
+            let subjects: Vec<&str> = asked
+                .lines()
+                .filter_map(|line| line.split_once(": "))
+                .filter(|(name, _)| {
+                    name.to_lowercase().replace('_', "-") == "x-client-cert-subject"
+                })
+                .map(|(_, value)| value)
+                .collect();
+            assert_eq!(subjects, Vec::from_iter(subject), "{asked}");
+        }
+    }
+}

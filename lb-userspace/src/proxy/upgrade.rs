@@ -50,6 +50,7 @@ pub(super) async fn upgrade(
         proxy.listener.protocol,
         peer.caller.said,
     )?;
+    headers::certified(&mut head.headers, peer.subject.as_ref());
     head.extensions.remove::<OnUpgrade>();
     let version = std::mem::replace(&mut head.version, Version::HTTP_11);
     let connected = connect(proxy, peer, route, &mut session).await;

@@ -4,9 +4,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, IsCa, KeyPair,
+};
+use rustls::client::WantsClientCert;
 use rustls::crypto::ring;
-use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
+use rustls::{ClientConfig, ConfigBuilder, RootCertStore, SupportedProtocolVersion};
+use rustls_pki_types::PrivateKeyDer;
 
 use super::{Files, Pair};
 
@@ -64,6 +68,42 @@ impl Authority {
         Pair::load(self.files(names)).expect("a good pair")
     }
 
+    /// Its own certificate in a file, for those who are to believe it.
+    pub(crate) fn ca_file(&self) -> PathBuf {
+        let file = self.directory.join("ca.pem");
+        write(&file, &self.issuer.as_ref().pem());
+        file
+    }
+
+    /// The same client with a certificate of `issuer` for this common name.
+    pub(crate) fn client_named(
+        &self,
+        issuer: &Self,
+        name: &str,
+        versions: &[&'static SupportedProtocolVersion],
+    ) -> ClientConfig {
+        let mut params = CertificateParams::new(Vec::new()).expect("parameters");
+        params.distinguished_name = DistinguishedName::new();
+        let parts = [
+            (DnType::OrganizationName, "Example, Inc."),
+            (DnType::CommonName, name),
+        ];
+        for (kind, value) in parts {
+            params.distinguished_name.push(kind, value);
+        }
+        let key = KeyPair::generate().expect("a key");
+        let certificate = params
+            .signed_by(&key, &issuer.issuer)
+            .expect("a certificate");
+        let key = PrivateKeyDer::try_from(key.serialize_der()).expect("a key");
+        let mut config = self
+            .trusting(versions)
+            .with_client_auth_cert(vec![certificate.der().clone()], key)
+            .expect("a client");
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        config
+    }
+
     /// A client that trusts this authority and speaks what `alpn` says.
     pub(crate) fn client(&self, alpn: &[&str]) -> ClientConfig {
         self.client_of(alpn, rustls::ALL_VERSIONS)
@@ -75,16 +115,24 @@ impl Authority {
         alpn: &[&str],
         versions: &[&'static SupportedProtocolVersion],
     ) -> ClientConfig {
+        let mut config = self.trusting(versions).with_no_client_auth();
+        config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+        config
+    }
+}
+
+impl Authority {
+    fn trusting(
+        &self,
+        versions: &[&'static SupportedProtocolVersion],
+    ) -> ConfigBuilder<ClientConfig, WantsClientCert> {
         let mut roots = RootCertStore::empty();
         let root = self.issuer.as_ref().der().clone();
         roots.add(root).expect("a root");
-        let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_protocol_versions(versions)
             .expect("versions")
             .with_root_certificates(roots)
-            .with_no_client_auth();
-        config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
-        config
     }
 }
 

@@ -10,12 +10,14 @@
 )]
 
 mod certificates;
+mod clients;
 pub(crate) mod hello;
 mod pair;
 mod rotation;
 mod server;
 
 pub(crate) use certificates::Certificates;
+pub(crate) use clients::{Asked, Clients, subject};
 pub(crate) use pair::{Files, Pair};
 pub(crate) use rotation::Rotation;
 pub(crate) use server::{Failed, HTTP1, HTTP2, Server};

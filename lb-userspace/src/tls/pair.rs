@@ -12,6 +12,8 @@ use rustls::{Error, InconsistentKeys};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use webpki::EndEntityCert;
+use x509_cert::Certificate;
+use x509_cert::der::Decode;
 
 /// Where a pair is kept.
 #[derive(Debug, Clone)]
@@ -33,7 +35,7 @@ pub(crate) struct Pair {
 /// What is wrong with a pair.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Broken {
-    /// `cert` or `key`, as in the configuration.
+    /// `cert`, `key` or `ca`, as in the configuration.
     pub(crate) key: &'static str,
     /// A sentence that begins with the file; nothing of its content.
     pub(crate) message: String,
@@ -94,6 +96,13 @@ impl Pair {
         &self.certified
     }
 
+    /// When its first certificate ends, in seconds since 1970.
+    pub(super) fn not_after(&self) -> Option<u64> {
+        let certificate = Certificate::from_der(self.certified.cert.first()?).ok()?;
+        let end = certificate.tbs_certificate.validity.not_after;
+        Some(end.to_unix_duration().as_secs())
+    }
+
     /// The host names that the certificate is for, in lower case; one that begins
     /// with `*.` stands for any first label.
     pub(super) fn names(&self) -> &[String] {
@@ -119,18 +128,21 @@ pub(super) enum Reload {
 }
 
 /// What changes whenever a file does: device, inode, change time, length.
-type Stamp = (u64, u64, i64, i64, u64);
+pub(super) type Stamp = (u64, u64, i64, i64, u64);
 /// Of both files; `None` for one that cannot be looked at.
 type Stamps = [Option<Stamp>; 2];
 
 impl Files {
     fn stamps(&self) -> Stamps {
-        [&self.cert, &self.key].map(|file| {
-            let data = fs::metadata(file).ok()?;
-            let changed = (data.ctime(), data.ctime_nsec());
-            Some((data.dev(), data.ino(), changed.0, changed.1, data.len()))
-        })
+        [&self.cert, &self.key].map(|file| stamp(file))
     }
+}
+
+/// How a file looks now; `None` if it cannot be looked at.
+pub(super) fn stamp(file: &Path) -> Option<Stamp> {
+    let data = fs::metadata(file).ok()?;
+    let changed = (data.ctime(), data.ctime_nsec());
+    Some((data.dev(), data.ino(), changed.0, changed.1, data.len()))
 }
 
 fn read_chain(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
@@ -170,7 +182,7 @@ fn key_error(error: &Error) -> String {
     }
 }
 
-fn broken(key: &'static str, file: &Path, message: String) -> Broken {
+pub(super) fn broken(key: &'static str, file: &Path, message: String) -> Broken {
     Broken {
         key,
         message: format!("{} {message}", file.display()),

@@ -1,41 +1,44 @@
 //! New certificates while running: the files are looked at, and what has changed
 //! is served from the next handshake on. Open connections notice nothing.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tracing::{info, warn};
 
 use super::certificates::Certificates;
+use super::clients::Clients;
 use super::pair::{Pair, Reload};
+use super::server::Server;
 use crate::drain::{Drain, Stage};
+use crate::metrics::Metrics;
 
 /// A look costs two system calls per pair; who renews waits no longer than this.
 const INTERVAL: Duration = Duration::from_secs(5);
 
-/// The pairs of a listener and their files.
+/// What a listener serves by files.
 #[derive(Debug)]
 pub(crate) struct Rotation {
-    listener: String,
-    pairs: Vec<Pair>,
-    certificates: Arc<Certificates>,
+    pub(crate) listener: String,
+    pub(crate) pairs: Vec<Pair>,
+    pub(crate) clients: Option<Clients>,
+    /// Kept as the files of `pairs` are.
+    pub(crate) certificates: Arc<Certificates>,
+    /// Kept as the file of `clients` is.
+    pub(crate) server: Server,
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 impl Rotation {
-    /// Keeps `certificates` as the files of `pairs` are.
-    pub(crate) fn new(listener: String, pairs: Vec<Pair>, certificates: Arc<Certificates>) -> Self {
-        Self {
-            listener,
-            pairs,
-            certificates,
-        }
-    }
-
-    /// Looks again and again until the daemon drains.
-    pub(crate) async fn run(mut self, mut drain: Drain) {
+    /// Looks again and again, and at once after a hangup, until the daemon drains.
+    pub(crate) async fn run(mut self, mut drain: Drain, mut hangups: watch::Receiver<()>) {
+        self.tell_ends();
         loop {
             tokio::select! {
                 () = tokio::time::sleep(INTERVAL) => {}
+                Ok(()) = hangups.changed() => {}
                 () = drain.reached(Stage::Draining) => return,
             }
             // A file system may be slow to answer.
@@ -53,22 +56,48 @@ impl Rotation {
         let mut changed = false;
         for pair in &mut self.pairs {
             let result = pair.reload();
-            let (listener, cert) = (&self.listener, pair.files().cert.display());
-            match result {
-                Reload::Unchanged => {}
-                Reload::New => {
-                    info!(listener, %cert, "certificate reloaded");
-                    changed = true;
-                }
-                Reload::Broken(all) => {
-                    for broken in all {
-                        warn!(listener, %cert, %broken, "the old certificate is kept");
-                    }
-                }
-            }
+            changed |= report(&self.listener, &self.metrics, &pair.files().cert, result);
         }
         if changed {
             self.certificates.replace(&self.pairs);
+            self.tell_ends();
+        }
+        if let Some(clients) = &mut self.clients {
+            let result = clients.reload();
+            if report(&self.listener, &self.metrics, clients.file(), result)
+                && let Err(error) = self.server.renew(Some(clients))
+            {
+                warn!(self.listener, %error, "the old authorities are kept");
+            }
+        }
+    }
+
+    fn tell_ends(&self) {
+        for pair in &self.pairs {
+            if let Some(end) = pair.not_after() {
+                let certificate = pair.files().cert.display().to_string();
+                self.metrics.certificate(&self.listener, &certificate, end);
+            }
+        }
+    }
+}
+
+/// Whether there is something new.
+fn report(listener: &str, metrics: &Metrics, file: &Path, result: Reload) -> bool {
+    let file = file.display();
+    match result {
+        Reload::Unchanged => false,
+        Reload::New => {
+            info!(listener, certificate = %file, "certificate reloaded");
+            metrics.certificate_read(listener, "new");
+            true
+        }
+        Reload::Broken(all) => {
+            for broken in all {
+                warn!(listener, certificate = %file, %broken, "the old certificate is kept");
+            }
+            metrics.certificate_read(listener, "broken");
+            false
         }
     }
 }

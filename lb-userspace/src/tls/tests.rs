@@ -14,11 +14,12 @@ use tokio_rustls::client::TlsStream;
 
 use super::authority::Authority;
 use super::*;
+use crate::metrics::Metrics;
 
 const LONG: Duration = Duration::from_secs(30);
 
 fn server(pairs: &[Pair]) -> Server {
-    Server::new(Arc::new(Certificates::new(pairs)), &["http/1.1"]).expect("a server")
+    Server::new(Arc::new(Certificates::new(pairs)), &["http/1.1"], None).expect("a server")
 }
 
 async fn sockets() -> (TcpStream, TcpStream) {
@@ -156,8 +157,16 @@ async fn changed_files_serve_new_handshakes_only_and_broken_ones_never() {
     let files = authority.files(&["one.test"]);
     let pairs = vec![Pair::load(files.clone()).expect("a good pair")];
     let certificates = Arc::new(Certificates::new(&pairs));
-    let server = Server::new(certificates.clone(), &["http/1.1"]).expect("a server");
-    let mut rotation = Rotation::new("secure".to_owned(), pairs, certificates);
+    let server = Server::new(certificates.clone(), &["http/1.1"], None).expect("a server");
+    let metrics = Arc::new(Metrics::new().expect("metrics"));
+    let mut rotation = Rotation {
+        listener: "secure".to_owned(),
+        pairs,
+        clients: None,
+        certificates,
+        server: server.clone(),
+        metrics: metrics.clone(),
+    };
     let ask = async || {
         let client = Arc::new(authority.client(&["http/1.1"]));
         certificate(&talk(&server, &client, "one.test").await.expect("served"))
@@ -183,4 +192,140 @@ async fn changed_files_serve_new_handshakes_only_and_broken_ones_never() {
     rotation.look();
     let third = ask().await;
     assert_ne!(third, second);
+    let text = metrics.render().expect("text");
+    for (result, count) in [("new", 2), ("broken", 2)] {
+        let line = format!(
+            "limpet_certificate_reloads_total{{listener=\"secure\",result=\"{result}\"}} {count}"
+        );
+        assert!(text.contains(&line), "{line}: {text}");
+    }
+    let file = files.cert.display();
+    let end = format!(
+        "limpet_certificate_not_after_seconds{{certificate=\"{file}\",listener=\"secure\"}} "
+    );
+    assert!(text.contains(&end), "{text}");
+}
+
+/// Who a server believes a client to be, once they have talked; and how they came to it.
+async fn shown(
+    server: &Server,
+    config: &Arc<ClientConfig>,
+) -> io::Result<(Option<String>, Option<HandshakeKind>)> {
+    let (client, accepted) = sockets().await;
+    let name = ServerName::try_from("one.test").expect("a name");
+    let serving = async {
+        let mut stream = server.accept(accepted, LONG).await.ok()?;
+        let byte = stream.read_u8().await.ok()?;
+        stream.write_u8(byte).await.ok()?;
+        let shown = stream.get_ref().1.peer_certificates()?.first().cloned()?;
+        let subject = subject(&shown).expect("a subject");
+        Some(subject.to_str().expect("text").to_owned())
+    };
+    let asking = async {
+        let connector = TlsConnector::from(config.clone());
+        let mut stream = connector.connect(name, client).await?;
+        stream.write_u8(7).await?;
+        stream.read_u8().await?;
+        Ok(stream.get_ref().1.handshake_kind())
+    };
+    let (subject, kind) = tokio::join!(serving, asking);
+    kind.map(|kind| (subject, kind))
+}
+
+fn asking(authority: &Authority, clients: &Clients) -> Server {
+    let pairs = [authority.pair(&["one.test"])];
+    let certificates = Arc::new(Certificates::new(&pairs));
+    Server::new(certificates, &["http/1.1"], Some(clients)).expect("a server")
+}
+
+#[tokio::test]
+async fn clients_show_certificates_that_can_be_verified() {
+    let (authority, foreign) = (Authority::new(), Authority::new());
+    for version in [&TLS12, &TLS13] {
+        let versions = &[version];
+        for (asked, without) in [(Asked::Certificate, false), (Asked::Subject, true)] {
+            let clients = Clients::load(asked, authority.ca_file()).expect("authorities");
+            let server = asking(&authority, &clients);
+            let alice = Arc::new(authority.client_named(&authority, "alice", versions));
+            for kind in [HandshakeKind::Full, HandshakeKind::Resumed] {
+                let (subject, how) = shown(&server, &alice).await.expect("let in");
+                assert_eq!(subject.as_deref(), Some("CN=alice,O=Example\\, Inc."));
+                assert_eq!(how, Some(kind), "{version:?}");
+            }
+            let mallory = Arc::new(authority.client_named(&foreign, "mallory", versions));
+            assert!(shown(&server, &mallory).await.is_err(), "{asked:?}");
+            let nobody = Arc::new(authority.client_of(&["http/1.1"], versions));
+            let let_in = shown(&server, &nobody).await.map(|(subject, _)| subject);
+            assert_eq!(let_in.ok(), without.then_some(None), "{asked:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn other_authorities_judge_new_handshakes_and_broken_ones_none() {
+    let (authority, other) = (Authority::new(), Authority::new());
+    let file = authority.ca_file();
+    let clients = Clients::load(Asked::Certificate, file.clone()).expect("authorities");
+    let server = asking(&authority, &clients);
+    let metrics = Arc::new(Metrics::new().expect("metrics"));
+    let mut rotation = Rotation {
+        listener: "secure".to_owned(),
+        pairs: Vec::new(),
+        clients: Some(clients),
+        certificates: Arc::new(Certificates::new(&[])),
+        server: server.clone(),
+        metrics: metrics.clone(),
+    };
+    let versions = rustls::ALL_VERSIONS;
+    let alice = Arc::new(authority.client_named(&authority, "alice", versions));
+    let bob = Arc::new(authority.client_named(&other, "bob", versions));
+    let broken = |rotation: &mut Rotation| {
+        std::fs::write(&file, "nothing").expect("written");
+        rotation.look();
+    };
+    broken(&mut rotation);
+    assert!(shown(&server, &alice).await.is_ok(), "the old one is kept");
+    assert!(shown(&server, &bob).await.is_err());
+    std::fs::copy(other.ca_file(), &file).expect("copied");
+    rotation.look();
+    // Not even by the session of before.
+    assert!(shown(&server, &alice).await.is_err());
+    assert!(shown(&server, &bob).await.is_ok());
+    broken(&mut rotation);
+    assert!(shown(&server, &bob).await.is_ok());
+    let text = metrics.render().expect("text");
+    for (result, count) in [("new", 1), ("broken", 2)] {
+        let line = format!(
+            "limpet_certificate_reloads_total{{listener=\"secure\",result=\"{result}\"}} {count}"
+        );
+        assert!(text.contains(&line), "{line}: {text}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hangup_is_a_look() {
+    let authority = Authority::new();
+    let files = authority.files(&["one.test"]);
+    let pairs = vec![Pair::load(files.clone()).expect("a good pair")];
+    let certificates = Arc::new(Certificates::new(&pairs));
+    let (_drainer, drain) = crate::drain::channel();
+    let metrics = Arc::new(Metrics::new().expect("metrics"));
+    let rotation = Rotation {
+        listener: "secure".to_owned(),
+        pairs,
+        clients: None,
+        certificates: certificates.clone(),
+        server: Server::new(certificates, &["http/1.1"], None).expect("a server"),
+        metrics: metrics.clone(),
+    };
+    let hangups = tokio::sync::watch::Sender::new(());
+    tokio::spawn(rotation.run(drain, hangups.subscribe()));
+    let start = tokio::time::Instant::now();
+    authority.issue(&["one.test"], &files);
+    hangups.send_replace(());
+    let line = "limpet_certificate_reloads_total{listener=\"secure\",result=\"new\"} 1";
+    while !metrics.render().expect("text").contains(line) {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(start.elapsed(), Duration::ZERO, "the clock has not moved");
 }

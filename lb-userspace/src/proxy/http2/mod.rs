@@ -28,6 +28,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use h2::Reason;
 use h2::server::{Builder, Connection};
+use http::HeaderValue;
 use tokio::time::{sleep, timeout};
 use tracing::debug;
 
@@ -69,6 +70,7 @@ const LEAVE: Duration = Duration::from_secs(2);
 struct Client {
     proxy: Arc<Proxy>,
     caller: Caller,
+    subject: Option<HeaderValue>,
     conduct: Arc<Conduct>,
 }
 
@@ -85,7 +87,12 @@ enum End {
 }
 
 /// Serves a client whose TLS handshake chose HTTP/2.
-pub(super) async fn serve(proxy: Arc<Proxy>, stream: ClientStream, caller: Caller) {
+pub(super) async fn serve(
+    proxy: Arc<Proxy>,
+    stream: ClientStream,
+    caller: Caller,
+    subject: Option<HeaderValue>,
+) {
     let handshake = builder(&proxy).handshake(Gentle::new(stream));
     let mut connection = match timeout(proxy.shared.limits.header_timeout, handshake).await {
         Ok(Ok(connection)) => connection,
@@ -95,6 +102,7 @@ pub(super) async fn serve(proxy: Arc<Proxy>, stream: ClientStream, caller: Calle
     let client = Arc::new(Client {
         proxy: proxy.clone(),
         caller,
+        subject,
         conduct: Conduct::new(),
     });
     let end = drive(&client, &mut connection).await;
