@@ -24,7 +24,7 @@ use crate::ender::Ender;
 use crate::events::Events;
 use crate::metrics::{Metrics, Origin};
 use crate::occupancy::Occupancy;
-use crate::proxy::{Groups, Proxy, Rules, Shared, noted_verdict, target_client};
+use crate::proxy::{Groups, Pools, Proxy, Rules, Shared, noted_verdict};
 use crate::room::{Room, Sources};
 use crate::selection::{Address, KERNEL, Selection};
 use crate::target::{Group, Registry, start_checks};
@@ -156,7 +156,7 @@ fn share(config: &Config, dataplane: &Dataplane, drain: Drain) -> anyhow::Result
         handshakes: Sources::new(limits.tls_handshakes_per_source),
         access: AccessLog::start(&config.log.access, metrics.access_log_dropped())?,
         dataplane: dataplane.clone(),
-        targets: target_client(&config.limits),
+        targets: Pools::new(&config.limits, &config.target_groups),
         connections: Arc::new(Connections::default()),
         metrics,
         drain,

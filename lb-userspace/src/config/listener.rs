@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::action::Action;
+use super::action::{Action, Forward, Weighted};
 use super::error_pages::{self, ErrorPages};
 use super::limits::positive;
 use super::reader::Section;
 use super::rule::{Condition, Rule};
 use super::{
-    TargetGroup, action, certificates, checked_name, client_certificates, defaults, door, rule,
+    TargetGroup, TargetProtocol, action, certificates, checked_name, client_certificates, defaults,
+    door, rule,
 };
 use crate::door::Admission;
 use crate::tls::{Asked, Clients, Pair};
@@ -186,7 +187,7 @@ pub(super) fn read(mut section: Section, seen: &mut Seen<'_>) -> Option<Listener
         if section.has("error_pages") {
             section.problem("error_pages", "are for protocol = \"http\" or \"https\"");
         }
-        check_blind(&section, protocol, &rules, action.as_ref());
+        check_blind(&section, protocol, seen.groups, &rules, action.as_ref());
     }
     let error_pages = error_pages::read(&mut section, seen.pages);
     let idle_timeout = positive(&mut section, "idle_timeout", defaults::IDLE_TIMEOUT);
@@ -242,7 +243,13 @@ fn read_mss(section: &mut Section) -> Option<u16> {
 }
 
 /// A listener that sees no requests can only forward, by what it does see.
-fn check_blind(section: &Section, protocol: Protocol, rules: &[Rule], action: Option<&Action>) {
+fn check_blind(
+    section: &Section,
+    protocol: Protocol,
+    groups: &[TargetGroup],
+    rules: &[Rule],
+    action: Option<&Action>,
+) {
     let word = protocol.as_str();
     let actions = rules.iter().map(|rule| &rule.action).chain(action);
     for action in actions {
@@ -250,7 +257,7 @@ fn check_blind(section: &Section, protocol: Protocol, rules: &[Rule], action: Op
             Action::Forward(to) if to.stickiness.is_some() => {
                 section.problem("group_stickiness", format!("{word} has no cookies"));
             }
-            Action::Forward(_) => {}
+            Action::Forward(to) => check_groups(section, word, groups, to),
             Action::Redirect(_) | Action::Fixed(_) => {
                 let message = format!("{word} can only forward");
                 section.problem(action.as_str(), message);
@@ -265,6 +272,19 @@ fn check_blind(section: &Section, protocol: Protocol, rules: &[Rule], action: Op
     let sees = |when: &Condition| !when.asks_a_request() && (named || when.host.is_empty());
     if rules.iter().any(|rule| !sees(&rule.when)) {
         section.problem("rule", format!("of {word} only {seen} can be compared"));
+    }
+}
+
+/// Bytes go on as they are, whatever the group's targets would like.
+fn check_groups(section: &Section, word: &str, groups: &[TargetGroup], to: &Forward) {
+    for Weighted { target_group, .. } in &to.groups {
+        let group = groups.iter().find(|group| group.name == *target_group);
+        if group.is_some_and(|group| !matches!(group.protocol, TargetProtocol::Http)) {
+            let message = format!(
+                "{word} forwards bytes as they are; the protocol of {target_group:?} must be http"
+            );
+            section.problem("target_group", message);
+        }
     }
 }
 

@@ -44,7 +44,7 @@ pub(crate) use rule::Condition;
 pub(crate) use secret::{MIN_SECRET, Secret};
 pub(crate) use target_group::{
     Algorithm, OnUnhealthy, ProxyProtocol, SameSite, Stickiness, StickinessMode, TargetConfig,
-    TargetGroup, check_target, check_weight,
+    TargetGroup, TargetProtocol, check_target, check_weight,
 };
 
 use crate::dataplane::Settings;

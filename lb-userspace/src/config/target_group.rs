@@ -5,16 +5,20 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use rustls_pki_types::ServerName;
+
 use http::header::HeaderName;
 
 use super::reader::Section;
 use super::secret::Secret;
 use super::{HealthCheck, checked_name, defaults, health_check};
+use crate::tls::{self, Trust};
 
 /// `[[target_group]]`.
 #[derive(Debug, Clone)]
 pub(crate) struct TargetGroup {
     pub(crate) name: String,
+    pub(crate) protocol: TargetProtocol,
     pub(crate) algorithm: Algorithm,
     /// How long a target that comes to others takes to its whole share; 0: it has it at
     /// once.
@@ -31,6 +35,14 @@ pub(crate) struct TargetGroup {
     pub(crate) proxy_protocol: ProxyProtocol,
     pub(crate) health_check: HealthCheck,
     pub(crate) targets: Vec<TargetConfig>,
+}
+
+/// `target_group.protocol`: what targets speak.
+#[derive(Debug, Clone)]
+pub(crate) enum TargetProtocol {
+    Http,
+    /// HTTP/1.1 in TLS, as `[target_group.tls]` says.
+    Https(tls::Client),
 }
 
 /// `target_group.on_unhealthy`: established connections of a target that is lost to
@@ -173,7 +185,7 @@ impl TargetGroup {
 
 pub(super) fn read(mut section: Section, names: &mut HashSet<String>) -> Option<TargetGroup> {
     let name = checked_name(&mut section, names);
-    section.choice("protocol", &[("http", ())], ());
+    let protocol = read_protocol(&mut section);
     let algorithm = section.choice("algorithm", &ALGORITHMS, Algorithm::RoundRobin);
     let slow_start = read_slow_start(&mut section, algorithm);
     let max_connections = section.or("max_connections_per_target", 0);
@@ -191,6 +203,7 @@ pub(super) fn read(mut section: Section, names: &mut HashSet<String>) -> Option<
     section.finish();
     Some(TargetGroup {
         name: name?,
+        protocol,
         algorithm,
         slow_start,
         max_connections,
@@ -216,6 +229,54 @@ fn read_slow_start(section: &mut Section, algorithm: Algorithm) -> Duration {
         );
     }
     slow_start
+}
+
+fn read_protocol(section: &mut Section) -> TargetProtocol {
+    let https = section.choice("protocol", &[("http", false), ("https", true)], false);
+    if !https {
+        if section.has("tls") {
+            section.problem("tls", "is for protocol = \"https\"");
+            section.section("tls");
+        }
+        return TargetProtocol::Http;
+    }
+    read_tls(section.section("tls")).map_or(TargetProtocol::Http, TargetProtocol::Https)
+}
+
+/// Safe unless it is said otherwise, in so many words.
+fn read_tls(mut section: Section) -> Option<tls::Client> {
+    let verify = section.or("verify", true);
+    let ca: Option<PathBuf> = section.optional("ca");
+    let trust = match (verify, ca.as_deref().map(Trust::read)) {
+        (true, Some(Ok(trust))) => Some(trust),
+        (false, None) => Some(Trust::Anybody),
+        (true, Some(Err(message))) => complain(&section, &message),
+        (true, None) => complain(
+            &section,
+            "is missing: whose certificates to believe; with verify = false anybody's, as ALB does",
+        ),
+        (false, Some(_)) => complain(&section, "is not looked at with verify = false"),
+    };
+    let name = section.optional::<String>("name").and_then(|name| {
+        let parsed = ServerName::try_from(name.clone());
+        if parsed.is_err() {
+            section.problem("name", format!("{name:?} is not the name of a host"));
+        }
+        parsed.ok()
+    });
+    let client = trust.and_then(|trust| {
+        let client = tls::Client::new(trust, name);
+        client
+            .map_err(|message| section.problem("ca", message))
+            .ok()
+    });
+    section.finish();
+    client
+}
+
+fn complain(section: &Section, message: &str) -> Option<Trust> {
+    section.problem("ca", message);
+    None
 }
 
 fn read_deregistration_delay(section: &mut Section) -> Duration {

@@ -22,7 +22,6 @@ use tracing::debug;
 
 use super::Proxy;
 use super::body::{Reply, Upload};
-use super::client::ClientStream;
 use super::dial::Caller;
 use super::fault::Fault;
 use super::http2;
@@ -30,6 +29,7 @@ use super::pace::{Expired, Pace, PacedStream};
 use super::proxy_header::{self, Ends};
 use super::stream;
 use super::tunnel::Tunnel;
+use super::wire::Wire;
 use crate::config::Protocol;
 use crate::dataplane;
 use crate::drain::Stage;
@@ -127,7 +127,7 @@ async fn serve_http(proxy: Arc<Proxy>, arrived: Arrived) {
         admitted,
     } = arrived;
     let stream = match &proxy.tls {
-        None => ClientStream::Tcp(stream),
+        None => Wire::Tcp(stream),
         // Boxed: a handshake takes far more room than what comes after it.
         Some(tls) => match Box::pin(uncover(&proxy, tls, stream, caller.said.client)).await {
             Some(stream) => stream,
@@ -162,14 +162,7 @@ async fn serve_http(proxy: Arc<Proxy>, arrived: Arrived) {
     match end {
         End::Done(Ok(())) => {
             if let Some(tunnel) = peer.take() {
-                // A task of its own, as small as a tunnel.
-                let early = parts.read_buf;
-                match stream {
-                    ClientStream::Tcp(stream) => tokio::spawn(tunnel.run(stream, early, admitted)),
-                    tls @ (ClientStream::Tls(_) | ClientStream::Http2(_)) => {
-                        tokio::spawn(tunnel.run_tls(tls, early, admitted))
-                    }
-                };
+                tunnel.begin(stream, parts.read_buf, admitted);
             } else {
                 close_gently(stream).await;
             }
@@ -219,7 +212,7 @@ pub(super) async fn uncover(
     tls: &tls::Server,
     stream: TcpStream,
     client: SocketAddr,
-) -> Option<ClientStream> {
+) -> Option<Wire> {
     let listener = &proxy.listener.name;
     let metrics = &proxy.shared.metrics;
     let Some(_place) = proxy.shared.handshakes.enter(client.ip()) else {
@@ -228,7 +221,7 @@ pub(super) async fn uncover(
     };
     let limit = proxy.shared.limits.tls_handshake_timeout;
     match tls.accept(stream, limit).await {
-        Ok(stream) => return Some(ClientStream::Tls(stream)),
+        Ok(stream) => return Some(Wire::Tls(Box::new((*stream).into()))),
         Err(Failed::Gone) => {}
         Err(Failed::Slow) => metrics.rejected(listener, Fault::ClientSlow.reason()),
         Err(Failed::Refused(error, stream)) => {
@@ -307,7 +300,7 @@ fn unparsed_status(error: &hyper::Error) -> StatusCode {
     }
 }
 
-async fn refuse(mut stream: ClientStream, answer: &[u8]) {
+async fn refuse(mut stream: Wire, answer: &[u8]) {
     if stream.write_all(answer).await.is_ok() {
         close_gently(stream).await;
     }

@@ -14,7 +14,8 @@ use tokio::task::JoinHandle;
 use super::Proxy;
 use super::proxy_header::{self, Ends};
 use super::route::Route;
-use crate::config::Protocol;
+use super::wire::{self, Wire};
+use crate::config::TargetProtocol;
 use crate::dataplane::{self, Candidate, Limits, Refusal};
 use crate::id;
 use crate::target::Target;
@@ -38,11 +39,12 @@ pub(super) async fn dial(
     route: &Route,
     target: &Target,
     note: u8,
-) -> io::Result<(TcpStream, Candidate)> {
+) -> io::Result<(Wire, Candidate)> {
     let connect_timeout = proxy.shared.limits.connect_timeout;
     let dataplane = &proxy.shared.dataplane;
-    let (mut stream, candidate) = match proxy.listener.protocol {
-        Protocol::Http | Protocol::Tcp | Protocol::TlsPassthrough => {
+    let protocol = &route.group.config.protocol;
+    let (mut stream, candidate) = match (proxy.listener.protocol.ends_tls(), protocol) {
+        (false, TargetProtocol::Http) => {
             let request = dataplane::Request {
                 owner: dataplane::Owner {
                     listener: id::flow_label(proxy.id),
@@ -56,7 +58,7 @@ pub(super) async fn dial(
             };
             dataplane.connect(target.address, request).await?
         }
-        Protocol::Https | Protocol::Tls => {
+        (true, _) | (false, TargetProtocol::Https(_)) => {
             let relay = dataplane.relay(target.address, connect_timeout, Refusal::Tls);
             relay.await?
         }
@@ -64,6 +66,7 @@ pub(super) async fn dial(
     // What is sent is small and waits for nothing.
     let _ = stream.set_nodelay(true);
     tell(&mut stream, caller, route).await?;
+    let stream = wire::to_target(stream, protocol, connect_timeout).await?;
     Ok((stream, candidate))
 }
 
@@ -73,13 +76,13 @@ pub(super) async fn dial_once(
     caller: &Caller,
     route: &Route,
     target: &Target,
-) -> io::Result<TcpStream> {
+) -> io::Result<Wire> {
     let limit = proxy.shared.limits.connect_timeout;
     let connect = TcpStream::connect(target.address);
     let mut stream = tokio::time::timeout(limit, connect).await??;
     let _ = stream.set_nodelay(true);
     tell(&mut stream, caller, route).await?;
-    Ok(stream)
+    wire::to_target(stream, &route.group.config.protocol, limit).await
 }
 
 async fn tell(stream: &mut TcpStream, caller: &Caller, route: &Route) -> io::Result<()> {
@@ -90,12 +93,12 @@ async fn tell(stream: &mut TcpStream, caller: &Caller, route: &Route) -> io::Res
 
 /// The HTTP side of a fresh connection; it is cut when dropped.
 pub(super) struct Leg {
-    driver: JoinHandle<hyper::Result<Parts<TokioIo<TcpStream>>>>,
+    driver: JoinHandle<hyper::Result<Parts<TokioIo<Wire>>>>,
 }
 
 impl Leg {
     /// The stream and what was read past the last answer.
-    pub(super) async fn finish(mut self) -> Option<Parts<TokioIo<TcpStream>>> {
+    pub(super) async fn finish(mut self) -> Option<Parts<TokioIo<Wire>>> {
         match (&mut self.driver).await {
             Ok(Ok(parts)) => Some(parts),
             Ok(Err(_)) | Err(_) => None,
@@ -112,7 +115,7 @@ impl Drop for Leg {
 /// Sends the one request of a fresh connection, and waits for the head of its answer.
 pub(super) async fn ask<B>(
     proxy: &Proxy,
-    stream: TcpStream,
+    stream: Wire,
     request: Request<B>,
 ) -> hyper::Result<(Response<Incoming>, Leg)>
 where

@@ -31,6 +31,8 @@ pub(super) enum Fault {
     TargetsFull,
     /// The target refused the connection, reset it, or could not be reached.
     TargetUnreachable,
+    /// The target speaks no TLS, or its certificate is not believed.
+    TargetTls,
     /// The target's answer is malformed or was cut.
     TargetMalformed,
     /// The target switched protocols without being asked, or wrongly.
@@ -52,9 +54,10 @@ impl Fault {
             Self::TooManyForwarded => StatusCode::from_u16(463).unwrap_or(StatusCode::BAD_REQUEST),
             Self::NotImplemented(_) => StatusCode::NOT_IMPLEMENTED,
             Self::NoTarget | Self::TargetsFull => StatusCode::SERVICE_UNAVAILABLE,
-            Self::TargetUnreachable | Self::TargetMalformed | Self::TargetBadUpgrade => {
-                StatusCode::BAD_GATEWAY
-            }
+            Self::TargetUnreachable
+            | Self::TargetTls
+            | Self::TargetMalformed
+            | Self::TargetBadUpgrade => StatusCode::BAD_GATEWAY,
             Self::ConnectTimeout | Self::ResponseTimeout => StatusCode::GATEWAY_TIMEOUT,
         }
     }
@@ -72,6 +75,7 @@ impl Fault {
             Self::NoTarget => "no_target",
             Self::TargetsFull => "targets_full",
             Self::TargetUnreachable => "target_unreachable",
+            Self::TargetTls => "target_tls",
             Self::TargetMalformed => "target_malformed",
             Self::TargetBadUpgrade => "target_bad_upgrade",
             Self::ConnectTimeout => "connect_timeout",
@@ -96,6 +100,7 @@ impl Fault {
             Self::NoTarget => "no target is registered",
             Self::TargetsFull => "the targets have no room for more",
             Self::TargetUnreachable => "the target could not be reached",
+            Self::TargetTls => "the target could not be trusted",
             Self::TargetMalformed | Self::TargetBadUpgrade => {
                 "the target's answer was not understood"
             }

@@ -7,8 +7,7 @@ use std::time::{Duration, Instant};
 use http::header::{Entry, HOST, HeaderValue};
 use http::{Request, Response, StatusCode, Uri, Version, request};
 use hyper::upgrade::OnUpgrade;
-use hyper_util::client::legacy::{self, Client, connect::HttpConnector};
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use hyper_util::client::legacy;
 
 use super::Proxy;
 use super::body::{Parcel, Reply, Sender, Upload};
@@ -19,31 +18,8 @@ use super::fault::Fault;
 use super::headers;
 use super::route::Route;
 use super::session::Session;
-use crate::config::{Limits, ProxyProtocol};
+use crate::config::ProxyProtocol;
 use crate::target::Target;
-
-/// Below the keep-alive of common servers (Node's 5 s is the shortest), so that
-/// a kept connection is rarely closed just as it is used again.
-const POOL_IDLE: Duration = Duration::from_secs(4);
-/// A burst's connections are kept; more would only occupy the targets.
-const POOL_PER_TARGET: usize = 256;
-
-/// The pool of connections to targets.
-pub(crate) type TargetClient = Client<HttpConnector, Parcel>;
-
-/// A pool with the limits of the configuration.
-pub(crate) fn target_client(limits: &Limits) -> TargetClient {
-    let mut connector = HttpConnector::new();
-    connector.set_nodelay(true);
-    connector.set_connect_timeout(Some(limits.connect_timeout));
-    Client::builder(TokioExecutor::new())
-        .pool_timer(TokioTimer::new())
-        .pool_idle_timeout(POOL_IDLE)
-        .pool_max_idle_per_host(POOL_PER_TARGET)
-        .http1_preserve_header_case(true)
-        .http1_max_headers(limits.header_count)
-        .build(connector)
-}
 
 /// Why one target did not answer.
 enum Failure {
@@ -112,7 +88,7 @@ async fn attempt(
 ) -> Result<Response<Reply>, Failure> {
     let answer = async {
         match route.group.config.proxy_protocol {
-            ProxyProtocol::Off => pooled(proxy, target, head, parcel).await,
+            ProxyProtocol::Off => pooled(proxy, route, target, head, parcel).await,
             // Others must not use a connection that begins with this client's name.
             ProxyProtocol::V1 | ProxyProtocol::V2 => {
                 alone(proxy, peer, route, target, head, parcel).await
@@ -131,12 +107,17 @@ async fn attempt(
 /// Over a kept connection, or a new one that is kept.
 async fn pooled(
     proxy: &Proxy,
+    route: &Route,
     target: &Target,
     head: &request::Parts,
     parcel: Parcel,
 ) -> Result<Response<Reply>, Failure> {
     let request = request_for(target, head, parcel).map_err(Failure::Final)?;
-    let response = proxy.shared.targets.request(request).await;
+    let response = proxy
+        .shared
+        .targets
+        .request(&route.group.name, request)
+        .await;
     Ok(response
         .map_err(|error| classify(&error))?
         .map(Reply::target))
@@ -241,6 +222,7 @@ fn answer_fault(error: Option<&hyper::Error>) -> Fault {
 pub(super) fn connect_fault(error: Option<io::ErrorKind>) -> Fault {
     match error {
         Some(io::ErrorKind::TimedOut) => Fault::ConnectTimeout,
+        Some(io::ErrorKind::InvalidData) => Fault::TargetTls,
         _ => Fault::TargetUnreachable,
     }
 }

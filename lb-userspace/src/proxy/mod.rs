@@ -16,7 +16,6 @@
 mod attempts;
 mod body;
 mod books;
-mod client;
 mod condition;
 mod connection;
 mod cookie;
@@ -29,6 +28,7 @@ mod handler;
 mod headers;
 mod http2;
 mod pace;
+mod pool;
 pub(crate) mod proxy_header;
 mod pump;
 mod redirect;
@@ -44,9 +44,12 @@ mod tls_tunnel;
 mod tunnel;
 mod upgrade;
 mod websocket;
+mod wire;
 
 #[cfg(test)]
 mod http1_tests;
+#[cfg(test)]
+mod https_target_tests;
 #[cfg(test)]
 mod limit_tests;
 #[cfg(test)]
@@ -62,7 +65,7 @@ use tokio::net::TcpStream;
 
 pub(crate) use books::noted_verdict;
 pub(crate) use connection::serve;
-pub(crate) use forward::{TargetClient, target_client};
+pub(crate) use pool::Pools;
 pub(crate) use rules::{Groups, Rules};
 
 use crate::access::AccessLog;
@@ -84,7 +87,7 @@ pub(crate) struct Shared {
     pub(crate) sources: Arc<Sources>,
     pub(crate) handshakes: Arc<Sources>,
     pub(crate) dataplane: Dataplane,
-    pub(crate) targets: TargetClient,
+    pub(crate) targets: Pools,
     pub(crate) connections: Arc<Connections>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) access: AccessLog,

@@ -18,8 +18,8 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
-use super::client::ClientStream;
 use super::framing::Framing;
+use super::wire::Wire;
 
 /// What the client is doing, and since when or until when without a byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -183,7 +183,7 @@ impl State {
 /// A client's stream that tells its pace of every byte.
 #[derive(Debug)]
 pub(super) struct PacedStream {
-    pub(super) stream: ClientStream,
+    pub(super) stream: Wire,
     pub(super) pace: Arc<Pace>,
 }
 

@@ -12,7 +12,6 @@ use tracing::debug;
 
 use super::Proxy;
 use super::books;
-use super::client::ClientStream;
 use super::connection::{Arrived, uncover};
 use super::dial;
 use super::fault::Fault;
@@ -21,11 +20,11 @@ use super::route::Route;
 use super::rules::Action;
 use super::session::Session;
 use super::tunnel::{Opening, Tunnel};
+use super::wire::Wire;
 use crate::access::{Open, Record};
 use crate::config::Protocol;
 use crate::connections::Identity;
 use crate::dataplane::{Candidate, Refusal};
-use crate::room::Admitted;
 use crate::target::{InFlight, Target};
 use crate::tls::hello;
 
@@ -53,14 +52,14 @@ pub(super) async fn serve(proxy: &Arc<Proxy>, arrived: Arrived) {
         }
     };
     let mut stream = match &proxy.tls {
-        None => ClientStream::Tcp(stream),
+        None => Wire::Tcp(stream),
         Some(tls) => match Box::pin(uncover(proxy, tls, stream, caller.said.client)).await {
             Some(stream) => stream,
             None => return line.note(|record| record.fault = Some("tls_handshake")),
         },
     };
     match open(proxy, &caller, &asked, &mut line).await {
-        Ok(tunnel) => run(tunnel, stream, asked.first, admitted),
+        Ok(tunnel) => tunnel.begin(stream, asked.first, admitted),
         Err(fault) => {
             debug!(
                 listener = proxy.listener.name,
@@ -72,16 +71,6 @@ pub(super) async fn serve(proxy: &Arc<Proxy>, arrived: Arrived) {
             stream.reset_when_dropped();
         }
     }
-}
-
-/// In a task of its own, as small as a tunnel.
-fn run(tunnel: Tunnel, stream: ClientStream, first: Bytes, admitted: Admitted) {
-    match stream {
-        ClientStream::Tcp(stream) => tokio::spawn(tunnel.run(stream, first, admitted)),
-        tls @ (ClientStream::Tls(_) | ClientStream::Http2(_)) => {
-            tokio::spawn(tunnel.run_tls(tls, first, admitted))
-        }
-    };
 }
 
 /// What a client has asked for.
@@ -167,7 +156,7 @@ async fn connect(
     route: &Route,
     session: &mut Session<'_>,
     line: &mut Open,
-) -> Result<(Arc<Target>, InFlight, TcpStream, Candidate), Fault> {
+) -> Result<(Arc<Target>, InFlight, Wire, Candidate), Fault> {
     let mut fault = Fault::NoTarget;
     let patience = proxy.shared.limits.connect_timeout;
     while let Some((target, in_flight)) = session.target(patience).await {

@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::{Groups, Proxy, Rules, Shared, target_client};
+use super::{Groups, Pools, Proxy, Rules, Shared};
 use crate::access::AccessLog;
 use crate::config::{
     self, Action, Forward, ForwardedFor, Limits, Listener, Protocol, SameSite, Secret,
@@ -39,7 +39,7 @@ pub(super) const SWITCHED: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: 
     Connection: Upgrade\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
 
 pub(super) struct Lab {
-    authority: Authority,
+    pub(super) authority: Authority,
     balancer: SocketAddr,
     pub(super) targets: TcpListener,
     pub(super) connections: Arc<Connections>,
@@ -71,18 +71,34 @@ impl Lab {
 
     /// At this listener; it has a certificate if it needs one.
     pub(super) async fn at(listener: Listener, limits: Limits) -> Self {
-        Self::trusted(Authority::new(), listener, limits).await
+        Self::trusted(Authority::new(), listener, limits, |_, _| {}).await
     }
 
-    async fn trusted(authority: Authority, listener: Listener, limits: Limits) -> Self {
+    /// With a target group that is made something else of.
+    pub(super) async fn toward(
+        listener: Listener,
+        limits: Limits,
+        change: impl FnOnce(&Authority, &mut TargetGroup),
+    ) -> Self {
+        Self::trusted(Authority::new(), listener, limits, change).await
+    }
+
+    async fn trusted(
+        authority: Authority,
+        listener: Listener,
+        limits: Limits,
+        change: impl FnOnce(&Authority, &mut TargetGroup),
+    ) -> Self {
         let protocol = listener.protocol;
         let targets = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
+        let mut group = group(targets.local_addr().expect("an address"));
+        change(&authority, &mut group);
         let socket = listen::bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a listener");
         let balancer = socket.local_addr().expect("an address");
         let (drainer, drain) = drain::channel();
         let (dataplane, _) = Dataplane::open(off()).await.expect("no fast path");
         let shared = Shared {
-            targets: target_client(&limits),
+            targets: Pools::new(&limits, std::slice::from_ref(&group)),
             room: Room::new(limits.max_connections),
             sources: Sources::new(limits.max_connections_per_source),
             handshakes: Sources::new(limits.tls_handshakes_per_source),
@@ -103,12 +119,7 @@ impl Lab {
 
         let proxy = Proxy {
             id: 1,
-            rules: Rules::new(
-                &listener,
-                &groups(targets.local_addr().expect("an address")),
-                &[],
-            )
-            .expect("rules"),
+            rules: Rules::new(&listener, &groups(&group), &[]).expect("rules"),
             tls: protocol.ends_tls().then(tls),
             door: Door::first(Admission::default()),
             room: Room::new(listener.max_connections),
@@ -147,7 +158,7 @@ impl Lab {
             client_certificates: Some(Clients::load(Asked::Subject, ca).expect("authorities")),
             ..listener(Duration::from_secs(3600))
         };
-        Self::trusted(authority, listener, limits()).await
+        Self::trusted(authority, listener, limits(), |_, _| {}).await
     }
 
     /// A client with a certificate of this common name.
@@ -279,7 +290,17 @@ pub(super) fn listener(idle_timeout: Duration) -> Listener {
     }
 }
 
-fn groups(target: SocketAddr) -> Groups {
+fn group(target: SocketAddr) -> TargetGroup {
+    TargetGroup {
+        targets: vec![TargetConfig {
+            address: target,
+            weight: 1,
+        }],
+        ..TargetGroup::with_defaults("chat")
+    }
+}
+
+fn groups(group: &TargetGroup) -> Groups {
     let secret = Secret::new(vec![1; 16]).expect("long enough");
     let stickiness = config::Stickiness {
         mode: config::StickinessMode::LbCookie,
@@ -290,14 +311,7 @@ fn groups(target: SocketAddr) -> Groups {
         moves_while_draining: false,
         secrets: vec![secret],
     };
-    let group = TargetGroup {
-        targets: vec![TargetConfig {
-            address: target,
-            weight: 1,
-        }],
-        ..TargetGroup::with_defaults("chat")
-    };
-    let group = Arc::new(Group::new(&group, Events::default()));
+    let group = Arc::new(Group::new(group, Events::default()));
     Groups::from([("chat".to_owned(), (group, Some(stickiness)))])
 }
 

@@ -1,30 +1,23 @@
-//! The tunnel of a client that speaks TLS, or HTTP/2 in it: relayed here to its end,
-//! because the kernel's program has no keys.
+//! The tunnel of a client or a target that speaks TLS, or HTTP/2 in it: relayed here to
+//! its end, because the kernel's program has no keys.
 
 use std::future::poll_fn;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use super::client::ClientStream;
 use super::tls_pump::TlsPump;
-use super::tunnel::{Cause, Tunnel, report, reset_when_dropped};
+use super::tunnel::{Cause, Tunnel, report};
+use super::wire::Wire;
 use crate::connections::Listed;
 use crate::drain::{Drain, Stage};
 
 impl Tunnel {
     /// Relays until the end. `to_target` is what the client sent right behind its
     /// request.
-    pub(super) async fn run_tls(
-        self,
-        client: ClientStream,
-        to_target: Bytes,
-        // Given back with the client's stream.
-        _held: impl Send,
-    ) {
+    pub(super) async fn run_in_layers(self, client: Wire, to_target: Bytes, _held: impl Send) {
         let Self {
             target,
             to_client,
@@ -57,8 +50,8 @@ impl Tunnel {
 
 /// The tunnel at work.
 struct Relay {
-    client: ClientStream,
-    target: TcpStream,
+    client: Wire,
+    target: Wire,
     inward: TlsPump,
     outward: TlsPump,
     idle_timeout: Duration,
@@ -111,10 +104,13 @@ impl Relay {
     async fn close(mut self, cause: Cause) {
         match cause {
             Cause::HandedOff | Cause::Closed => {}
-            Cause::Drained => self.client.take_leave().await,
+            Cause::Drained => {
+                self.client.take_leave().await;
+                self.target.take_leave().await;
+            }
             Cause::Reset | Cause::Idle | Cause::Ended(_) => {
                 self.client.reset_when_dropped();
-                reset_when_dropped(&self.target);
+                self.target.reset_when_dropped();
             }
         }
     }

@@ -19,19 +19,19 @@ use tracing::debug;
 
 use super::attempts::Attempts;
 use super::pump::{Flow, Pump};
+use super::wire::Wire;
 use crate::access;
 use crate::connections::Listed;
 use crate::dataplane::{Candidate, EndCause, Handoff, Refusal};
 use crate::drain::{Drain, Stage};
 use crate::metrics::TunnelMetrics;
 use crate::names;
-use crate::room::Admitted;
 use crate::target::InFlight;
 
 /// A verified upgrade that waits for its client's side.
 #[derive(Debug)]
-pub(super) struct Tunnel {
-    pub(super) target: TcpStream,
+pub(super) struct Tunnel<T = Wire> {
+    pub(super) target: T,
     /// What the target sent right behind its 101.
     pub(super) to_client: Bytes,
     pub(super) opening: Opening,
@@ -82,15 +82,48 @@ impl Cause {
 }
 
 impl Tunnel {
+    /// Relays in a task of its own, as small as a tunnel. `to_target` is what the
+    /// client sent right behind its request; what is held goes with its stream.
+    pub(super) fn begin(self, client: Wire, to_target: Bytes, held: impl Send + 'static) {
+        match (client, self) {
+            (
+                Wire::Tcp(client),
+                Self {
+                    target: Wire::Tcp(target),
+                    to_client,
+                    opening,
+                    candidate,
+                    listed,
+                    line,
+                    idle_timeout,
+                    metrics,
+                    drain,
+                    in_flight,
+                },
+            ) => {
+                let tunnel = Tunnel {
+                    target,
+                    to_client,
+                    opening,
+                    candidate,
+                    listed,
+                    line,
+                    idle_timeout,
+                    metrics,
+                    drain,
+                    in_flight,
+                };
+                tokio::spawn(tunnel.run(client, to_target, held))
+            }
+            (client, tunnel) => tokio::spawn(tunnel.run_in_layers(client, to_target, held)),
+        };
+    }
+}
+
+impl Tunnel<TcpStream> {
     /// Relays until the end or the handoff. `to_target` is what the client sent
     /// right behind its request.
-    pub(super) async fn run(
-        self,
-        client: TcpStream,
-        to_target: Bytes,
-        // Given back with the client's socket.
-        _admitted: Admitted,
-    ) {
+    pub(super) async fn run(self, client: TcpStream, to_target: Bytes, _held: impl Send) {
         let Self {
             target,
             to_client,

@@ -12,7 +12,6 @@ use crate::connections::{Connections, Identity};
 use crate::dataplane::{self, Dataplane, Mode, Owner, Request, Settings};
 use crate::drain::{self, Drainer};
 use crate::metrics::Metrics;
-use crate::room::Room;
 use crate::target::InFlight;
 
 /// Far more than the socket buffers of two connections hold.
@@ -71,11 +70,7 @@ async fn lab(idle_timeout: Duration, to_target: &'static [u8], to_client: &'stat
         metrics: Metrics::new().expect("metrics").tunnel(),
         drain,
     };
-    let tunnel = tokio::spawn(tunnel.run(
-        accepted,
-        Bytes::from_static(to_target),
-        Admitted::new(&Room::new(0), &Room::new(0)).expect("room"),
-    ));
+    let tunnel = tokio::spawn(tunnel.run(accepted, Bytes::from_static(to_target), ()));
     Lab {
         client,
         target,

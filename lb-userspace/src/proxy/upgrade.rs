@@ -12,7 +12,6 @@ use http::{Request, Response, StatusCode, Version, request};
 use http_body_util::Empty;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
-use tokio::net::TcpStream;
 
 use super::Proxy;
 use super::body::Reply;
@@ -26,7 +25,7 @@ use super::route::Route;
 use super::session::Session;
 use super::tunnel::{Opening, Tunnel};
 use super::websocket::{self, Offer};
-use crate::config::Protocol;
+use super::wire::Wire;
 use crate::connections::{Identity, Listed};
 use crate::dataplane::{Candidate, Refusal};
 use crate::target::{InFlight, Target};
@@ -70,7 +69,11 @@ pub(super) async fn upgrade(
     headers::strip_hop_by_hop(&mut head.headers);
     websocket::mark_opened(&mut head, version);
     let listed = list(proxy, peer, route, &target, candidate.id());
-    if let Some(reason) = relayed(proxy.listener.protocol, version) {
+    let relayed = match version {
+        Version::HTTP_2 => Some(Refusal::Http2),
+        _ => candidate.refusal(),
+    };
+    if let Some(reason) = relayed {
         listed.set_reason(reason);
     }
     peer.lay(Tunnel {
@@ -95,7 +98,7 @@ async fn connect(
     peer: &Peer,
     route: &Route,
     session: &mut Session<'_>,
-) -> Result<(Arc<Target>, InFlight, TcpStream, Candidate), Fault> {
+) -> Result<(Arc<Target>, InFlight, Wire, Candidate), Fault> {
     let mut fault = Fault::NoTarget;
     let patience = proxy.shared.limits.connect_timeout;
     while let Some((target, in_flight)) = session.target(patience).await {
@@ -117,7 +120,7 @@ async fn connect(
 /// Sends the request and waits for the head of the answer.
 async fn ask(
     proxy: &Proxy,
-    stream: TcpStream,
+    stream: Wire,
     head: request::Parts,
 ) -> Result<(Response<Incoming>, Leg), Fault> {
     let request = Request::from_parts(head, Empty::<Bytes>::new());
@@ -148,15 +151,6 @@ fn refused(
     session.mark(target, &mut head);
     // The leg first: the candidate gives back the port it uses.
     Response::from_parts(head, Reply::target(body).holding((leg, candidate)))
-}
-
-/// Why a client's WebSocket is for the daemon, whatever its target.
-fn relayed(protocol: Protocol, version: Version) -> Option<Refusal> {
-    match (protocol, version) {
-        (_, Version::HTTP_2) => Some(Refusal::Http2),
-        (Protocol::Https, _) => Some(Refusal::Tls),
-        _ => None,
-    }
 }
 
 fn list(proxy: &Proxy, peer: &Peer, route: &Route, target: &Target, id: u64) -> Listed {

@@ -104,6 +104,14 @@ impl Authority {
         config
     }
 
+    /// What those believe who trust this authority.
+    pub(crate) fn roots(&self) -> RootCertStore {
+        let mut roots = RootCertStore::empty();
+        let root = self.issuer.as_ref().der().clone();
+        roots.add(root).expect("a root");
+        roots
+    }
+
     /// A client that trusts this authority and speaks what `alpn` says.
     pub(crate) fn client(&self, alpn: &[&str]) -> ClientConfig {
         self.client_of(alpn, rustls::ALL_VERSIONS)
@@ -126,13 +134,10 @@ impl Authority {
         &self,
         versions: &[&'static SupportedProtocolVersion],
     ) -> ConfigBuilder<ClientConfig, WantsClientCert> {
-        let mut roots = RootCertStore::empty();
-        let root = self.issuer.as_ref().der().clone();
-        roots.add(root).expect("a root");
         ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_protocol_versions(versions)
             .expect("versions")
-            .with_root_certificates(roots)
+            .with_root_certificates(self.roots())
     }
 }
 

@@ -82,7 +82,7 @@ impl Clients {
     }
 }
 
-fn read(file: &Path) -> Result<RootCertStore, String> {
+pub(super) fn read(file: &Path) -> Result<RootCertStore, String> {
     let bytes = fs::read(file).map_err(|error| format!("cannot be read: {error}"))?;
     let none = || "holds no certificates in PEM".to_owned();
     let mut roots = RootCertStore::empty();

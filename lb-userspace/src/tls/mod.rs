@@ -1,5 +1,5 @@
-//! TLS toward clients (RFC 8446, RFC 5246): certificates, the handshake, and new
-//! certificates while running. What is inside is `proxy`'s.
+//! TLS (RFC 8446, RFC 5246). Toward clients: certificates, the handshake, and new
+//! certificates while running; toward targets: `targets`. What is inside is `proxy`'s.
 #![deny(clippy::unwrap_used, clippy::indexing_slicing)]
 #![cfg_attr(
     test,
@@ -15,12 +15,14 @@ pub(crate) mod hello;
 mod pair;
 mod rotation;
 mod server;
+mod targets;
 
 pub(crate) use certificates::Certificates;
 pub(crate) use clients::{Asked, Clients, subject};
 pub(crate) use pair::{Files, Pair};
 pub(crate) use rotation::Rotation;
 pub(crate) use server::{Failed, HTTP1, HTTP2, Server};
+pub(crate) use targets::{Client, Trust};
 
 #[cfg(test)]
 pub(crate) mod authority;

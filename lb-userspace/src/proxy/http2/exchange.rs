@@ -20,10 +20,10 @@ use super::request;
 use super::socket::Socket;
 use super::upload::{Moved, Upload};
 use crate::proxy::body::{self, Reply};
-use crate::proxy::client::ClientStream;
 use crate::proxy::connection::Peer;
 use crate::proxy::headers;
 use crate::proxy::tunnel::Tunnel;
+use crate::proxy::wire::Wire;
 
 /// Answers what a client asks on a stream of its connection.
 pub(super) async fn run(
@@ -71,7 +71,7 @@ fn invite(respond: &mut SendResponse<Bytes>) {
     let _ = respond.send_informational(go_on);
 }
 
-/// In a task of its own, as small as a tunnel.
+/// Opens the tunnel that has been laid.
 fn begin_tunnel(
     response: Response<Reply>,
     respond: &mut SendResponse<Bytes>,
@@ -83,8 +83,8 @@ fn begin_tunnel(
     dress(&mut head);
     // Else the client has left, which the tunnel hears of when it is dropped.
     if let Ok(to_client) = respond.send_response(Response::from_parts(head, ()), false) {
-        let socket = ClientStream::Http2(Box::new(Socket::new(from_client, to_client)));
-        tokio::spawn(tunnel.run_tls(socket, Bytes::new(), open));
+        let socket = Wire::Http2(Box::new(Socket::new(from_client, to_client)));
+        tunnel.begin(socket, Bytes::new(), open);
     }
 }
 

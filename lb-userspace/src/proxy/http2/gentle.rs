@@ -9,13 +9,13 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
-use crate::proxy::client::ClientStream;
 use crate::proxy::connection::{LINGER, LINGER_BYTES};
+use crate::proxy::wire::Wire;
 
 /// The stream under an HTTP/2 connection.
 #[derive(Debug)]
 pub(super) struct Gentle {
-    stream: ClientStream,
+    stream: Wire,
     lingering: Option<Lingering>,
 }
 
@@ -28,7 +28,7 @@ struct Lingering {
 }
 
 impl Gentle {
-    pub(super) fn new(stream: ClientStream) -> Self {
+    pub(super) fn new(stream: Wire) -> Self {
         Self {
             stream,
             lingering: None,
@@ -88,7 +88,7 @@ impl AsyncWrite for Gentle {
 }
 
 impl Lingering {
-    fn poll(&mut self, cx: &mut Context<'_>, stream: &mut ClientStream) -> Poll<()> {
+    fn poll(&mut self, cx: &mut Context<'_>, stream: &mut Wire) -> Poll<()> {
         let mut buffer = [0; 4096];
         while self.left > 0 && self.until.as_mut().poll(cx).is_pending() {
             let mut buffer = ReadBuf::new(&mut buffer);

@@ -39,9 +39,9 @@ use self::conduct::Conduct;
 use self::gentle::Gentle;
 use self::keeper::Lapse;
 use super::Proxy;
-use super::client::ClientStream;
 use super::dial::Caller;
 use super::fault::Fault;
+use super::wire::Wire;
 use crate::drain::Stage;
 
 /// Requests at a time (ALB).
@@ -89,7 +89,7 @@ enum End {
 /// Serves a client whose TLS handshake chose HTTP/2.
 pub(super) async fn serve(
     proxy: Arc<Proxy>,
-    stream: ClientStream,
+    stream: Wire,
     caller: Caller,
     subject: Option<HeaderValue>,
 ) {

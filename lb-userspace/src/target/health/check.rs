@@ -10,14 +10,14 @@ use http::{Request, StatusCode};
 use http_body_util::Empty;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
 use super::failure::Failure;
-use crate::config::{CheckProtocol, HealthCheck, ProxyProtocol};
+use crate::config::{CheckProtocol, HealthCheck, ProxyProtocol, TargetProtocol};
 use crate::proxy::proxy_header;
 
 /// So that a target's log shows what these requests are.
@@ -32,11 +32,29 @@ pub(super) async fn check(
     address: SocketAddr,
     config: &HealthCheck,
     proxy_protocol: ProxyProtocol,
+    protocol: &TargetProtocol,
 ) -> Result<(), Failure> {
     let mut stream = TcpStream::connect(address).await.map_err(|error| {
         Failure::of_connect(error.kind()).unwrap_or(Failure::Unreachable(error.kind()))
     })?;
     introduce(&mut stream, proxy_protocol).await?;
+    match (config.protocol, protocol) {
+        (CheckProtocol::Tcp, _) => Ok(()),
+        (_, TargetProtocol::Http) => ask(stream, address, config).await,
+        (_, TargetProtocol::Https(tls)) => {
+            let stream = tls.connect(stream).await;
+            let stream = stream.map_err(|error| Failure::Tls(error.to_string()))?;
+            ask(stream, address, config).await
+        }
+    }
+}
+
+/// Asks what the check asks, over whatever carries it.
+async fn ask(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    address: SocketAddr,
+    config: &HealthCheck,
+) -> Result<(), Failure> {
     match config.protocol {
         CheckProtocol::Tcp => Ok(()),
         CheckProtocol::Http => http(stream, address, config).await,
@@ -52,7 +70,11 @@ async fn introduce(stream: &mut TcpStream, version: ProxyProtocol) -> Result<(),
     stream.write_all(&header).await.map_err(broken)
 }
 
-async fn http(stream: TcpStream, address: SocketAddr, config: &HealthCheck) -> Result<(), Failure> {
+async fn http(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    address: SocketAddr,
+    config: &HealthCheck,
+) -> Result<(), Failure> {
     let broken = |_| Failure::Malformed;
     let request = Request::get(config.path.as_str())
         .header(HOST, address.to_string())
@@ -83,7 +105,7 @@ async fn http(stream: TcpStream, address: SocketAddr, config: &HealthCheck) -> R
 }
 
 async fn websocket(
-    stream: TcpStream,
+    stream: impl AsyncRead + AsyncWrite + Unpin,
     address: SocketAddr,
     config: &HealthCheck,
 ) -> Result<(), Failure> {

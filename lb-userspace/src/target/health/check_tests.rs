@@ -33,7 +33,13 @@ async fn answering(answer: &'static str) -> (SocketAddr, JoinHandle<String>) {
 
 async fn http_check(answer: &'static str) -> (Result<(), Failure>, String) {
     let (address, target) = answering(answer).await;
-    let result = check(address, &config(CheckProtocol::Http), ProxyProtocol::Off).await;
+    let result = check(
+        address,
+        &config(CheckProtocol::Http),
+        ProxyProtocol::Off,
+        &TargetProtocol::Http,
+    )
+    .await;
     (result, target.await.expect("the target"))
 }
 
@@ -54,7 +60,7 @@ async fn http_asks_for_the_path_and_judges_the_code() {
 async fn it_says_who_asks_where_targets_expect_that() {
     let (address, target) = answering("HTTP/1.1 200 OK\r\n\r\n").await;
     let config = config(CheckProtocol::Http);
-    let result = check(address, &config, ProxyProtocol::V1).await;
+    let result = check(address, &config, ProxyProtocol::V1, &TargetProtocol::Http).await;
     assert_eq!(result, Ok(()));
     let asked = target.await.expect("the target");
     assert!(
@@ -72,10 +78,13 @@ async fn tcp_wants_a_connection() {
     let config = config(CheckProtocol::Tcp);
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
     let address = listener.local_addr().expect("an address");
-    assert_eq!(check(address, &config, ProxyProtocol::Off).await, Ok(()));
+    assert_eq!(
+        check(address, &config, ProxyProtocol::Off, &TargetProtocol::Http).await,
+        Ok(())
+    );
     drop(listener);
     assert_eq!(
-        check(address, &config, ProxyProtocol::Off).await,
+        check(address, &config, ProxyProtocol::Off, &TargetProtocol::Http).await,
         Err(Failure::Refused)
     );
 }
@@ -91,11 +100,14 @@ async fn websocket_wants_a_pong() {
         // Reading is enough: pings are answered by the library.
         while let Some(Ok(_)) = socket.next().await {}
     });
-    assert_eq!(check(address, &config, ProxyProtocol::Off).await, Ok(()));
+    assert_eq!(
+        check(address, &config, ProxyProtocol::Off, &TargetProtocol::Http).await,
+        Ok(())
+    );
     target.await.expect("the target");
     let (address, _target) = answering("HTTP/1.1 404 No\r\n\r\n").await;
     assert_eq!(
-        check(address, &config, ProxyProtocol::Off).await,
+        check(address, &config, ProxyProtocol::Off, &TargetProtocol::Http).await,
         Err(Failure::Code(404))
     );
 }
@@ -112,9 +124,46 @@ async fn a_websocket_without_a_pong_is_not_well() {
     });
     let result = tokio::time::timeout(
         Duration::from_secs(30),
-        check(address, &config, ProxyProtocol::Off),
+        check(address, &config, ProxyProtocol::Off, &TargetProtocol::Http),
     )
     .await;
     assert_eq!(result.expect("an end"), Err(Failure::NoPong));
     target.await.expect("the target");
+}
+
+#[tokio::test]
+async fn https_is_checked_as_clients_are_served() {
+    use crate::tls::authority::Authority;
+    use crate::tls::{Certificates, Client, Server, Trust};
+    let authority = Authority::new();
+    let check_of = async |trust: Trust| {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
+        let address = listener.local_addr().expect("an address");
+        let certificates = Certificates::new(&[authority.pair(&["a.test"])]);
+        let server = Server::new(std::sync::Arc::new(certificates), &[], None).expect("a server");
+        tokio::spawn(async move {
+            let (stream, _) = listener.accept().await.expect("a connection");
+            let limit = Duration::from_secs(10);
+            if let Ok(mut stream) = server.accept(stream, limit).await {
+                let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+                stream.write_all(answer).await.expect("written");
+                stream.flush().await.expect("written");
+                let _ = stream.read_to_end(&mut Vec::new()).await;
+            }
+        });
+        let name = "a.test".try_into().expect("a name");
+        let tls = Client::new(trust, Some(name)).expect("a client");
+        let protocol = TargetProtocol::Https(tls);
+        let config = config(CheckProtocol::Http);
+        check(address, &config, ProxyProtocol::Off, &protocol).await
+    };
+    let trusted = check_of(Trust::Authorities(authority.roots())).await;
+    assert_eq!(trusted, Ok(()));
+    let other = check_of(Trust::Authorities(Authority::new().roots())).await;
+    let failure = other.expect_err("not to be trusted");
+    assert_eq!(failure.result(), "tls");
+    assert!(
+        failure.to_string().contains("invalid peer certificate"),
+        "{failure}"
+    );
 }

@@ -83,7 +83,8 @@ async fn keep_checking(
     mut first: Option<FirstCheck>,
 ) {
     let config = &group.config.health_check;
-    let check = || check(target.address, config, group.config.proxy_protocol);
+    let (proxy_protocol, protocol) = (group.config.proxy_protocol, &group.config.protocol);
+    let check = || check(target.address, config, proxy_protocol, protocol);
     let book = |result: Result<(), Failure>| {
         let word = result.as_ref().map_or_else(Failure::result, |()| "success");
         metrics.health_checked(word);

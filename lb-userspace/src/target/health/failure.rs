@@ -20,6 +20,8 @@ pub(crate) enum Failure {
     Code(u16),
     #[error("the answer to the health check was malformed or cut short")]
     Malformed,
+    #[error("TLS with it failed: {0}")]
+    Tls(String),
     #[error("the WebSocket handshake was refused")]
     NoUpgrade,
     #[error("a WebSocket was opened, and its ping not answered")]
@@ -35,6 +37,7 @@ impl Failure {
             Self::Timeout(_) | Self::ConnectTimeout => "timeout",
             Self::Code(_) => "code",
             Self::Malformed => "malformed",
+            Self::Tls(_) => "tls",
             Self::NoUpgrade => "no_upgrade",
             Self::NoPong => "no_pong",
         }

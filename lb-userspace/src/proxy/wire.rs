@@ -1,30 +1,57 @@
-//! A client's stream: its socket, TLS on its socket, or a stream of its HTTP/2
-//! connection.
+//! A stream of bytes in the clear, from a client or a target: its socket, TLS on its
+//! socket, or a stream of a client's HTTP/2 connection.
 
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use http::HeaderValue;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio_rustls::server::TlsStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsStream;
 
 use super::http2;
 use super::tunnel::reset_when_dropped;
+use crate::config::TargetProtocol;
 use crate::tls;
 
-/// Bytes from and to a client, in the clear.
+/// Bytes from and to a peer, in the clear.
 #[derive(Debug)]
-pub(super) enum ClientStream {
+pub(super) enum Wire {
     Tcp(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
     Http2(Box<http2::Socket>),
 }
 
-impl ClientStream {
-    /// Whether the handshake has chosen HTTP/2.
+/// What carries a group's requests to a target that has been connected to. The error
+/// is `InvalidData` if the target is not who it should be.
+pub(super) async fn to_target(
+    stream: TcpStream,
+    protocol: &TargetProtocol,
+    limit: Duration,
+) -> io::Result<Wire> {
+    match protocol {
+        TargetProtocol::Http => Ok(Wire::Tcp(stream)),
+        // Boxed: a handshake takes far more room than what comes after it.
+        TargetProtocol::Https(tls) => Box::pin(secure(stream, tls, limit)).await,
+    }
+}
+
+/// Shakes hands with a target.
+pub(super) async fn secure(
+    stream: TcpStream,
+    tls: &tls::Client,
+    limit: Duration,
+) -> io::Result<Wire> {
+    let stream = timeout(limit, tls.connect(stream)).await??;
+    Ok(Wire::Tls(Box::new(stream.into())))
+}
+
+impl Wire {
+    /// Whether a client's handshake has chosen HTTP/2.
     pub(super) fn speaks_http2(&self) -> bool {
         match self {
             Self::Tls(stream) => stream.get_ref().1.alpn_protocol() == Some(tls::HTTP2.as_bytes()),
@@ -63,7 +90,7 @@ impl ClientStream {
     }
 }
 
-impl AsyncRead for ClientStream {
+impl AsyncRead for Wire {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -84,7 +111,7 @@ impl AsyncRead for ClientStream {
     }
 }
 
-impl AsyncWrite for ClientStream {
+impl AsyncWrite for Wire {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
