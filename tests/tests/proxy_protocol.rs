@@ -171,3 +171,23 @@ async fn targets_are_told_in_version_1() -> Result<()> {
 async fn targets_are_told_in_version_2() -> Result<()> {
     targets_are_told("v2").await
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_target_that_is_not_ready_is_reported_as_that() -> Result<()> {
+    let lab = Lab::new()?;
+    let mut config = Config::new(&lab, "off");
+    config.more.target_group = "proxy_protocol = \"v1\"".into();
+    let scene = Scene::set(&lab, &config).await?;
+    for number in 1..=3 {
+        let reason = scene.target_becomes(number, "unhealthy").await?;
+        let told = reason.contains("does not understand the PROXY protocol");
+        ensure!(told, "{reason}");
+    }
+    let admin = &scene.daemon.admin;
+    let label = "result=\"no_proxy_protocol\"";
+    let counted = admin
+        .metric_with("limpet_health_checks_total", label)
+        .await?;
+    ensure!(counted >= 3.0, "{counted}");
+    Ok(())
+}

@@ -27,8 +27,28 @@ const PING: Bytes = Bytes::from_static(b"limpet");
 /// Nothing of a check is large; the library's own buffers are 128 KiB.
 const BUFFER: usize = 4 * 1024;
 
-/// Checks once; takes as long as the target does.
+/// Checks once; takes as long as the target does. One that is not well because of what
+/// the check begins with is told from others by being asked without.
 pub(super) async fn check(
+    address: SocketAddr,
+    config: &HealthCheck,
+    proxy_protocol: ProxyProtocol,
+    protocol: &TargetProtocol,
+) -> Result<(), Failure> {
+    let result = once(address, config, proxy_protocol, protocol).await;
+    let may_not_understand = result.as_ref().is_err_and(Failure::is_an_answer);
+    if proxy_protocol != ProxyProtocol::Off
+        && may_not_understand
+        && once(address, config, ProxyProtocol::Off, protocol)
+            .await
+            .is_ok()
+    {
+        return Err(Failure::NoProxyProtocol);
+    }
+    result
+}
+
+async fn once(
     address: SocketAddr,
     config: &HealthCheck,
     proxy_protocol: ProxyProtocol,

@@ -73,6 +73,62 @@ async fn it_says_who_asks_where_targets_expect_that() {
     );
 }
 
+/// A target that answers each request whose first line is as it expects with 200, and
+/// others as servers do: with 400, or by closing without a word.
+async fn expecting(first: &'static str, otherwise: &'static str) -> (SocketAddr, JoinHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
+    let address = listener.local_addr().expect("an address");
+    let target = tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.expect("a connection");
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                if stream.read_buf(&mut head).await.expect("read") == 0 {
+                    break;
+                }
+            }
+            let answer = match head.starts_with(first.as_bytes()) {
+                true => "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+                false => otherwise,
+            };
+            stream.write_all(answer.as_bytes()).await.expect("written");
+        }
+    });
+    (address, target)
+}
+
+#[tokio::test]
+async fn a_target_that_knows_no_proxy_protocol_is_told_from_a_sick_one() {
+    const BAD: &str = "HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n";
+    let config = config(CheckProtocol::Http);
+    for (first, otherwise, version, expected) in [
+        (
+            "GET ",
+            BAD,
+            ProxyProtocol::V1,
+            Err(Failure::NoProxyProtocol),
+        ),
+        (
+            "GET ",
+            BAD,
+            ProxyProtocol::V2,
+            Err(Failure::NoProxyProtocol),
+        ),
+        ("GET ", "", ProxyProtocol::V1, Err(Failure::NoProxyProtocol)),
+        ("PROXY ", BAD, ProxyProtocol::V1, Ok(())),
+        ("GET ", BAD, ProxyProtocol::Off, Ok(())),
+        // Not well either way: that is not the reason.
+        ("never", BAD, ProxyProtocol::V1, Err(Failure::Code(400))),
+        ("never", "", ProxyProtocol::V2, Err(Failure::Malformed)),
+        ("PROXY ", BAD, ProxyProtocol::Off, Err(Failure::Code(400))),
+    ] {
+        let (address, target) = expecting(first, otherwise).await;
+        let result = check(address, &config, version, &TargetProtocol::Http).await;
+        assert_eq!(result, expected, "{first:?} {otherwise:?} {version:?}");
+        target.abort();
+    }
+}
+
 #[tokio::test]
 async fn tcp_wants_a_connection() {
     let config = config(CheckProtocol::Tcp);

@@ -26,6 +26,8 @@ pub(crate) enum Failure {
     NoUpgrade,
     #[error("a WebSocket was opened, and its ping not answered")]
     NoPong,
+    #[error("it does not understand the PROXY protocol: it is well only without that header")]
+    NoProxyProtocol,
 }
 
 impl Failure {
@@ -40,7 +42,25 @@ impl Failure {
             Self::Tls(_) => "tls",
             Self::NoUpgrade => "no_upgrade",
             Self::NoPong => "no_pong",
+            Self::NoProxyProtocol => "no_proxy_protocol",
         }
+    }
+
+    /// The target was reached, and said or did the wrong thing.
+    pub(super) fn is_an_answer(&self) -> bool {
+        match self {
+            Self::Code(_) | Self::Malformed | Self::Tls(_) | Self::NoUpgrade | Self::NoPong => true,
+            Self::Refused
+            | Self::Unreachable(_)
+            | Self::Timeout(_)
+            | Self::ConnectTimeout
+            | Self::NoProxyProtocol => false,
+        }
+    }
+
+    /// It is no matter of chance: trying again would change nothing.
+    pub(super) fn is_certain(&self) -> bool {
+        *self == Self::NoProxyProtocol
     }
 
     /// What a failed connect says of the target; `None` when this host itself had

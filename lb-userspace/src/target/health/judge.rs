@@ -62,7 +62,7 @@ impl Judge {
                 self.failures = self.failures.saturating_add(1);
                 let enough = match self.health {
                     Health::Initial | Health::Healthy => {
-                        self.failures >= config.unhealthy_threshold
+                        self.failures >= config.unhealthy_threshold || failure.is_certain()
                     }
                     Health::Unhealthy(_) => true,
                 };
@@ -109,7 +109,7 @@ mod tests {
     use super::*;
     use crate::config::TargetGroup;
 
-    /// `+` a success, `-` a failed check, `!` a failed connect, `o` a connect.
+    /// `+` a success, `-` a failed check, `p` one that finds no PROXY protocol, `!` a failed connect, `o` a connect.
     fn after(results: &str) -> Health {
         let config = TargetGroup::with_defaults("chat").health_check;
         let mut judge = Judge::new();
@@ -117,6 +117,7 @@ mod tests {
             match result {
                 '+' => drop(judge.checked(Ok(()), &config)),
                 '-' => drop(judge.checked(Err(Failure::Code(503)), &config)),
+                'p' => drop(judge.checked(Err(Failure::NoProxyProtocol), &config)),
                 '!' => drop(judge.connect_failed(Failure::Refused, &config)),
                 'o' => judge.connected(),
                 other => panic!("{other}"),
@@ -126,6 +127,7 @@ mod tests {
     }
 
     const CODE: Health = Health::Unhealthy(Failure::Code(503));
+    const NO_PROXY: Health = Health::Unhealthy(Failure::NoProxyProtocol);
     const REFUSED: Health = Health::Unhealthy(Failure::Refused);
 
     #[test]
@@ -140,6 +142,9 @@ mod tests {
             ("+-+-", Health::Healthy),
             ("+--", CODE),
             ("+--++++", CODE),
+            ("p", NO_PROXY),
+            ("+p", NO_PROXY),
+            ("+p+++++", Health::Healthy),
             ("+--++++-+", CODE),
             ("+--+++++", Health::Healthy),
             ("+--+++++-", Health::Healthy),
