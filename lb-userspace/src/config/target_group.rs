@@ -11,7 +11,7 @@ use http::header::HeaderName;
 
 use super::reader::Section;
 use super::secret::Secret;
-use super::{HealthCheck, checked_name, defaults, health_check};
+use super::{CheckProtocol, HealthCheck, checked_name, defaults, health_check};
 use crate::tls::{self, Trust};
 
 /// `[[target_group]]`.
@@ -43,6 +43,8 @@ pub(crate) enum TargetProtocol {
     Http,
     /// HTTP/1.1 in TLS, as `[target_group.tls]` says.
     Https(tls::Client),
+    /// HTTP/2 in the clear, without asking first.
+    H2c,
 }
 
 /// `target_group.on_unhealthy`: established connections of a target that is lost to
@@ -194,6 +196,9 @@ pub(super) fn read(mut section: Section, names: &mut HashSet<String>) -> Option<
     let proxy_protocol = section.choice("proxy_protocol", &PROXY_PROTOCOLS, ProxyProtocol::Off);
     let stickiness = read_stickiness(section.section("stickiness"));
     let health_check = health_check::read(section.section("health_check"));
+    if matches!(protocol, TargetProtocol::H2c) {
+        check_shared(&section, proxy_protocol, health_check.protocol);
+    }
     let mut addresses = HashSet::new();
     let targets = section
         .sections("target")
@@ -232,15 +237,44 @@ fn read_slow_start(section: &mut Section, algorithm: Algorithm) -> Duration {
 }
 
 fn read_protocol(section: &mut Section) -> TargetProtocol {
-    let https = section.choice("protocol", &[("http", false), ("https", true)], false);
-    if !https {
-        if section.has("tls") {
-            section.problem("tls", "is for protocol = \"https\"");
-            section.section("tls");
-        }
-        return TargetProtocol::Http;
+    let protocol = section.choice("protocol", &PROTOCOLS, Spoken::Http);
+    if protocol != Spoken::Https && section.has("tls") {
+        section.problem("tls", "is for protocol = \"https\"");
+        section.section("tls");
     }
-    read_tls(section.section("tls")).map_or(TargetProtocol::Http, TargetProtocol::Https)
+    match protocol {
+        Spoken::Http => TargetProtocol::Http,
+        Spoken::H2c => TargetProtocol::H2c,
+        Spoken::Https => {
+            let client = read_tls(section.section("tls"));
+            client.map_or(TargetProtocol::Http, TargetProtocol::Https)
+        }
+    }
+}
+
+/// The words for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Spoken {
+    Http,
+    Https,
+    H2c,
+}
+
+const PROTOCOLS: [(&str, Spoken); 3] = [
+    ("http", Spoken::Http),
+    ("https", Spoken::Https),
+    ("h2c", Spoken::H2c),
+];
+
+/// What one connection shared by many cannot do.
+fn check_shared(section: &Section, proxy_protocol: ProxyProtocol, check: CheckProtocol) {
+    if proxy_protocol != ProxyProtocol::Off {
+        let message = "cannot be told over h2c, whose connections clients share";
+        section.problem("proxy_protocol", message);
+    }
+    if check == CheckProtocol::Websocket {
+        section.problem("health_check.protocol", "h2c has no WebSockets");
+    }
 }
 
 /// Safe unless it is said otherwise, in so many words.

@@ -332,6 +332,16 @@ fn targets_in_tls_are_verified_unless_it_is_said() {
             "host",
         ),
         ("tls = { verify = false }", "tls", "https"),
+        (
+            "protocol = \"h2c\"\nproxy_protocol = \"v1\"",
+            "proxy_protocol",
+            "h2c",
+        ),
+        (
+            "protocol = \"h2c\"\nhealth_check = { protocol = \"websocket\" }",
+            "health_check.protocol",
+            "WebSockets",
+        ),
     ] {
         let found = complaints(&with(bad));
         assert_eq!(found.len(), 1, "{found:?}");
@@ -339,6 +349,9 @@ fn targets_in_tls_are_verified_unless_it_is_said() {
         assert!(found[0].starts_with(&start), "{found:?}");
         assert!(found[0].contains(says), "{found:?}");
     }
+    let h2c = Config::parse(&with("protocol = \"h2c\"")).expect("good");
+    let protocol = &h2c.target_groups[0].protocol;
+    assert!(matches!(protocol, TargetProtocol::H2c), "{protocol:?}");
     let https = with("protocol = \"https\"\ntls = { verify = false }");
     let blind = https.replacen("idle_timeout", "protocol = \"tcp\"\nidle_timeout", 1);
     let found = complaints(&blind);

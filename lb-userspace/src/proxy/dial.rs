@@ -44,7 +44,7 @@ pub(super) async fn dial(
     let dataplane = &proxy.shared.dataplane;
     let protocol = &route.group.config.protocol;
     let (mut stream, candidate) = match (proxy.listener.protocol.ends_tls(), protocol) {
-        (false, TargetProtocol::Http) => {
+        (false, TargetProtocol::Http | TargetProtocol::H2c) => {
             let request = dataplane::Request {
                 owner: dataplane::Owner {
                     listener: id::flow_label(proxy.id),

@@ -15,10 +15,11 @@ use super::books::Books;
 use super::connection::Peer;
 use super::dial;
 use super::fault::Fault;
+use super::h2c;
 use super::headers;
 use super::route::Route;
 use super::session::Session;
-use crate::config::ProxyProtocol;
+use crate::config::{ProxyProtocol, TargetProtocol};
 use crate::target::Target;
 
 /// Why one target did not answer.
@@ -39,6 +40,7 @@ pub(super) async fn forward(
     books: &mut Books,
 ) -> Result<Response<Reply>, Fault> {
     let mut session = Session::open(route, &mut head, peer.caller.said.client.ip());
+    h2c::note_trailers(&mut head);
     headers::strip_request(&mut head.headers);
     headers::forwarded(
         &mut head.headers,
@@ -87,10 +89,14 @@ async fn attempt(
     (parcel, sender): (Parcel, &Sender),
 ) -> Result<Response<Reply>, Failure> {
     let answer = async {
-        match route.group.config.proxy_protocol {
-            ProxyProtocol::Off => pooled(proxy, route, target, head, parcel).await,
+        let config = &route.group.config;
+        match (config.proxy_protocol, &config.protocol) {
+            (_, TargetProtocol::H2c) => shared(proxy, target, head, parcel).await,
+            (ProxyProtocol::Off, TargetProtocol::Http | TargetProtocol::Https(_)) => {
+                pooled(proxy, route, target, head, parcel).await
+            }
             // Others must not use a connection that begins with this client's name.
-            ProxyProtocol::V1 | ProxyProtocol::V2 => {
+            (ProxyProtocol::V1 | ProxyProtocol::V2, _) => {
                 alone(proxy, peer, route, target, head, parcel).await
             }
         }
@@ -121,6 +127,28 @@ async fn pooled(
     Ok(response
         .map_err(|error| classify(&error))?
         .map(Reply::target))
+}
+
+/// As a stream of a connection with others.
+async fn shared(
+    proxy: &Proxy,
+    target: &Target,
+    head: &request::Parts,
+    parcel: Parcel,
+) -> Result<Response<Reply>, Failure> {
+    let request = h2c::arrange(head, target, parcel)
+        .map_err(|_| Failure::Final(Fault::Malformed("the path is malformed")))?;
+    let limit = proxy.shared.limits.connect_timeout;
+    let answer = proxy
+        .shared
+        .targets
+        .h2c
+        .request(target.address, request, limit);
+    let (response, streams) = answer.await.map_err(|failure| match failure {
+        h2c::Failure::Connect(error) => Failure::Connect(Some(error.kind())),
+        h2c::Failure::Broken(error) => Failure::Final(answer_fault(Some(&error))),
+    })?;
+    Ok(response.map(|body| Reply::target(body).holding(streams)))
 }
 
 /// Over a connection of its own.

@@ -94,7 +94,8 @@ fn check_authority(host: &HeaderValue, uri: &Uri) -> Result<(), Fault> {
     }
 }
 
-fn origin_form(uri: &Uri) -> Result<Uri, Fault> {
+/// What targets get, and the log.
+pub(super) fn origin_form(uri: &Uri) -> Result<Uri, Fault> {
     match uri.path_and_query() {
         Some(path) => {
             Uri::try_from(path.as_str()).map_err(|_| Fault::Malformed("the path is malformed"))

@@ -24,6 +24,7 @@ mod fault;
 mod forward;
 mod framing;
 mod gate;
+mod h2c;
 mod handler;
 mod headers;
 mod http2;
@@ -46,6 +47,8 @@ mod upgrade;
 mod websocket;
 mod wire;
 
+#[cfg(test)]
+mod h2c_tests;
 #[cfg(test)]
 mod http1_tests;
 #[cfg(test)]

@@ -16,6 +16,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tower_service::Service;
 
 use super::body::Parcel;
+use super::h2c;
 use super::wire::{self, Wire};
 use crate::config::{Limits, TargetGroup, TargetProtocol};
 use crate::tls;
@@ -30,6 +31,7 @@ const PER_TARGET: usize = 256;
 #[derive(Debug)]
 pub(crate) struct Pools {
     http: Client<HttpConnector, Parcel>,
+    pub(super) h2c: h2c::Shared,
     /// By group: each has its own idea of whom to believe.
     https: HashMap<String, Client<TlsConnector, Parcel>>,
 }
@@ -46,10 +48,11 @@ impl Pools {
                 };
                 Some((group.name.clone(), pool(limits, connector)))
             }
-            TargetProtocol::Http => None,
+            TargetProtocol::Http | TargetProtocol::H2c => None,
         };
         Self {
             http: pool(limits, tcp(limits)),
+            h2c: h2c::Shared::default(),
             https: groups.iter().filter_map(secured).collect(),
         }
     }

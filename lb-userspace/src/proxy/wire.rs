@@ -34,7 +34,7 @@ pub(super) async fn to_target(
     limit: Duration,
 ) -> io::Result<Wire> {
     match protocol {
-        TargetProtocol::Http => Ok(Wire::Tcp(stream)),
+        TargetProtocol::Http | TargetProtocol::H2c => Ok(Wire::Tcp(stream)),
         // Boxed: a handshake takes far more room than what comes after it.
         TargetProtocol::Https(tls) => Box::pin(secure(stream, tls, limit)).await,
     }

@@ -12,13 +12,13 @@ use crate::proxy::tls_lab::{self, Lab};
 use crate::tls;
 
 /// A client of the library, and how its connection ends.
-pub(super) struct Client {
-    pub(super) sender: SendRequest<Bytes>,
+pub(in crate::proxy) struct Client {
+    pub(in crate::proxy) sender: SendRequest<Bytes>,
     pub(super) connection: JoinHandle<Result<(), h2::Error>>,
 }
 
 impl Client {
-    pub(super) async fn new(lab: &Lab) -> Self {
+    pub(in crate::proxy) async fn new(lab: &Lab) -> Self {
         Self::built(lab, &h2::client::Builder::new()).await
     }
 
@@ -32,7 +32,7 @@ impl Client {
     }
 
     /// Sends a request without a body; its answer is to be waited for.
-    pub(super) async fn get(
+    pub(in crate::proxy) async fn get(
         &mut self,
         request: http::request::Builder,
     ) -> h2::client::ResponseFuture {
@@ -42,7 +42,7 @@ impl Client {
     }
 
     /// Waits until a stream can be begun.
-    pub(super) async fn ready(&mut self) {
+    pub(in crate::proxy) async fn ready(&mut self) {
         let ready = self.sender.clone().ready().await;
         self.sender = ready.expect("a connection");
     }
@@ -55,12 +55,12 @@ impl Client {
     }
 }
 
-pub(super) fn get(path: &str) -> http::request::Builder {
+pub(in crate::proxy) fn get(path: &str) -> http::request::Builder {
     Request::get(format!("https://a.test{path}"))
 }
 
 /// The whole body.
-pub(super) async fn body(response: Response<RecvStream>) -> Vec<u8> {
+pub(in crate::proxy) async fn body(response: Response<RecvStream>) -> Vec<u8> {
     let mut stream = response.into_body();
     let mut body = Vec::new();
     while let Some(data) = stream.data().await {

@@ -16,7 +16,7 @@ mod upload;
 #[cfg(test)]
 mod flood_tests;
 #[cfg(test)]
-mod lab;
+pub(super) mod lab;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

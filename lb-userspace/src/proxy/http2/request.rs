@@ -6,6 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use h2::ext::Protocol;
 use http::header::{COOKIE, HOST, HeaderValue, SEC_WEBSOCKET_KEY};
+use http::uri::Authority;
 use http::{HeaderMap, Method, request};
 
 use crate::config::Limits;
@@ -32,14 +33,25 @@ pub(super) fn arrange(head: &mut request::Parts, limits: &Limits) -> Result<(), 
     Ok(())
 }
 
-/// `:authority` is the host; the gate sees to it that `Host` says nothing else.
+/// `:authority` is the host, and `Host` must not say anything else.
 fn name_host(head: &mut request::Parts) -> Result<(), Fault> {
-    if let Some(authority) = head.uri.authority()
-        && !head.headers.contains_key(HOST)
-    {
-        let host = HeaderValue::from_str(authority.as_str())
-            .map_err(|_| Fault::Malformed("the authority is malformed"))?;
-        head.headers.insert(HOST, host);
+    let Some(authority) = head.uri.authority().map(Authority::as_str) else {
+        return Ok(());
+    };
+    match head.headers.get(HOST) {
+        Some(host) if !host.as_bytes().eq_ignore_ascii_case(authority.as_bytes()) => {
+            return Err(Fault::Malformed("Host and the request target differ"));
+        }
+        Some(_) => {}
+        None => {
+            let host = HeaderValue::from_str(authority)
+                .map_err(|_| Fault::Malformed("the authority is malformed"))?;
+            head.headers.insert(HOST, host);
+        }
+    }
+    // A plain CONNECT names nothing but the authority, and the gate refuses it.
+    if head.uri.path_and_query().is_some() {
+        head.uri = gate::origin_form(&head.uri)?;
     }
     Ok(())
 }
@@ -112,6 +124,14 @@ mod tests {
         assert!(text.starts_with("c0=v; c1=v; "), "{text}");
         assert!(text.ends_with("; c299=v"), "{text}");
         assert_eq!(head.headers[HOST], "a.test");
+        assert_eq!(head.uri, "/b?c");
+    }
+
+    #[test]
+    fn a_host_must_be_the_authority() {
+        let ask = |host: &str| arranged(Request::get("https://a.test/").header(HOST, host));
+        assert!(ask("A.test").is_ok());
+        assert!(matches!(ask("b.test"), Err(Fault::Malformed(_))));
     }
 
     #[test]

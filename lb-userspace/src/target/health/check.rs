@@ -8,8 +8,8 @@ use futures_util::{SinkExt, StreamExt};
 use http::header::{CONNECTION, HOST, USER_AGENT};
 use http::{Request, StatusCode};
 use http_body_util::Empty;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
@@ -60,7 +60,8 @@ async fn once(
     introduce(&mut stream, proxy_protocol).await?;
     match (config.protocol, protocol) {
         (CheckProtocol::Tcp, _) => Ok(()),
-        (_, TargetProtocol::Http) => ask(stream, address, config).await,
+        (CheckProtocol::Http, TargetProtocol::H2c) => http2(stream, address, config).await,
+        (_, TargetProtocol::Http | TargetProtocol::H2c) => ask(stream, address, config).await,
         (_, TargetProtocol::Https(tls)) => {
             let stream = tls.connect(stream).await;
             let stream = stream.map_err(|error| Failure::Tls(error.to_string()))?;
@@ -112,7 +113,33 @@ async fn http(
         // It may have ended after the answer.
         _ = connection => answer.await,
     };
-    let status = answer.map_err(broken)?.status().as_u16();
+    judge(answer.map_err(broken)?.status(), config)
+}
+
+/// The same over HTTP/2.
+async fn http2(
+    stream: TcpStream,
+    address: SocketAddr,
+    config: &HealthCheck,
+) -> Result<(), Failure> {
+    let broken = |_| Failure::Malformed;
+    let url = format!("http://{address}{}", config.path);
+    let request = Request::get(url)
+        .header(USER_AGENT, AGENT)
+        .body(Empty::<Bytes>::new())
+        .map_err(|_| Failure::Malformed)?;
+    let handshake = http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
+    let (mut sender, connection) = handshake.await.map_err(broken)?;
+    let mut answer = std::pin::pin!(sender.send_request(request));
+    let answer = tokio::select! {
+        answer = &mut answer => answer,
+        _ = connection => answer.await,
+    };
+    judge(answer.map_err(broken)?.status(), config)
+}
+
+fn judge(status: StatusCode, config: &HealthCheck) -> Result<(), Failure> {
+    let status = status.as_u16();
     let good = config
         .success_codes
         .iter()

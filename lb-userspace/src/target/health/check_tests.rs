@@ -223,3 +223,29 @@ async fn https_is_checked_as_clients_are_served() {
         "{failure}"
     );
 }
+
+#[tokio::test]
+async fn h2c_is_checked_over_http_2() {
+    let check_of = async |status: u16| {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
+        let address = listener.local_addr().expect("an address");
+        tokio::spawn(async move {
+            let (stream, _) = listener.accept().await.expect("a connection");
+            let mut connection = h2::server::handshake(stream).await.expect("HTTP/2");
+            while let Some(Ok((asked, mut respond))) = connection.accept().await {
+                assert_eq!(asked.uri().path_and_query().expect("a path"), "/health?a=b");
+                let answer = http::Response::builder().status(status).body(());
+                let answer = answer.expect("an answer");
+                respond.send_response(answer, true).expect("sent");
+            }
+        });
+        let config = config(CheckProtocol::Http);
+        check(address, &config, ProxyProtocol::Off, &TargetProtocol::H2c).await
+    };
+    assert_eq!(check_of(200).await, Ok(()));
+    assert_eq!(check_of(503).await, Err(Failure::Code(503)));
+    let (address, _target) = answering("HTTP/1.1 200 OK\r\n\r\n").await;
+    let config = config(CheckProtocol::Http);
+    let result = check(address, &config, ProxyProtocol::Off, &TargetProtocol::H2c).await;
+    assert_eq!(result, Err(Failure::Malformed));
+}
