@@ -32,6 +32,8 @@ pub struct Config {
     pub stickiness: &'static str,
     /// `listener.websocket_idle_timeout`.
     pub idle_timeout: &'static str,
+    /// `log.level`.
+    pub log_level: &'static str,
     /// `fastpath.max_flows`.
     pub max_flows: u32,
     /// What the daemon is allowed to do.
@@ -83,6 +85,7 @@ impl Config {
                 .collect(),
             stickiness: "lb_cookie",
             idle_timeout: "1h",
+            log_level: "debug",
             max_flows: 100_000,
             privileges: Privileges::All,
             descriptors: None,
@@ -103,7 +106,7 @@ shutdown_deadline = "2s"
 {root}
 
 [log]
-level = "debug"
+level = "{level}"
 {log}
 
 [admin]
@@ -138,6 +141,7 @@ mode = "{mode_of_stickiness}"
 {targets}
 {tables}"#,
             root = self.more.root,
+            level = self.log_level,
             log = self.more.log,
             limits = self.more.limits,
             fastpath = self.more.fastpath,

@@ -10,6 +10,7 @@ use anyhow::{Context, Result};
 use lb_tests::client::Client;
 use lb_tests::daemon::{Config, Daemon};
 use lb_tests::lab::{Lab, Offloads};
+use lb_tests::namespace::Namespace;
 use lb_tests::until::{until, when};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -38,8 +39,12 @@ pub(super) const ALL: [Contender; 7] = [
 pub(super) enum Running<'lab> {
     Kernel,
     Limpet(Box<Daemon<'lab>>, &'static str),
-    Other(Child),
+    #[expect(dead_code, reason = "held for its end")]
+    Other(Other),
 }
+
+/// A server that is not ours, ended when dropped.
+pub(super) struct Other(Child);
 
 impl Contender {
     pub(super) fn name(self) -> &'static str {
@@ -91,8 +96,8 @@ impl Contender {
                 limpet(lab, "xdp").await?
             }
             Self::LimpetUserspace => limpet(lab, "off").await?,
-            Self::Haproxy => haproxy(lab)?,
-            Self::Nginx => nginx(lab)?,
+            Self::Haproxy => Running::Other(haproxy(lab)?),
+            Self::Nginx => Running::Other(nginx(lab)?),
         };
         accepts(Client::new(&lab.client, self.address(lab))).await?;
         Ok(running)
@@ -135,13 +140,21 @@ impl Running<'_> {
     }
 }
 
-impl Drop for Running<'_> {
+impl Other {
+    pub(super) fn start(namespace: &Namespace, command: &mut Command) -> Result<Self> {
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        let child = namespace.start(command);
+        Ok(Self(
+            child.with_context(|| format!("starting {command:?}"))?,
+        ))
+    }
+}
+
+impl Drop for Other {
     fn drop(&mut self) {
-        if let Self::Other(child) = self {
-            // The lab's end would end it too; this is only sooner.
-            let _ = child.kill();
-            let _ = child.wait();
-        }
+        // The lab's end would end it too; this is only sooner.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 
@@ -157,7 +170,7 @@ async fn limpet<'lab>(lab: &'lab Lab, mode: &'static str) -> Result<Running<'lab
     Ok(Running::Limpet(Box::new(daemon), mode))
 }
 
-fn haproxy(lab: &Lab) -> Result<Running<'_>> {
+fn haproxy(lab: &Lab) -> Result<Other> {
     let file = lab.run().directory().join("haproxy.cfg");
     fs::write(
         &file,
@@ -170,10 +183,11 @@ fn haproxy(lab: &Lab) -> Result<Running<'_>> {
             lab.target(1)
         ),
     )?;
-    start(lab, Command::new("haproxy").arg("-db").arg("-f").arg(file))
+    let mut command = Command::new("haproxy");
+    Other::start(&lab.balancer, command.arg("-db").arg("-f").arg(file))
 }
 
-fn nginx(lab: &Lab) -> Result<Running<'_>> {
+fn nginx(lab: &Lab) -> Result<Other> {
     let directory = lab.run().directory();
     let file = directory.join("nginx.conf");
     fs::write(&file, nginx_config(&directory, lab.front(), lab.target(1)))?;
@@ -184,7 +198,7 @@ fn nginx(lab: &Lab) -> Result<Running<'_>> {
         .arg("-c")
         .arg(file)
         .args(["-e", "stderr"]);
-    start(lab, command.args(["-g", "daemon off;"]))
+    Other::start(&lab.balancer, command.args(["-g", "daemon off;"]))
 }
 
 fn nginx_config(directory: &Path, front: SocketAddr, target: SocketAddr) -> String {
@@ -200,13 +214,4 @@ fn nginx_config(directory: &Path, front: SocketAddr, target: SocketAddr) -> Stri
          proxy_set_header Connection upgrade;\n    }}\n  }}\n}}\n",
         directory.display()
     )
-}
-
-fn start<'lab>(lab: &'lab Lab, command: &mut Command) -> Result<Running<'lab>> {
-    command.stdin(Stdio::null()).stdout(Stdio::null());
-    let child = lab
-        .balancer
-        .start(command)
-        .with_context(|| format!("starting {command:?}"))?;
-    Ok(Running::Other(child))
 }

@@ -2,8 +2,7 @@
 //! interleaved rounds, so that what the machine does meanwhile hits all alike.
 
 use std::io::{BufRead, BufReader, Write};
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 
 use anyhow::{Context, Result};
 use clap::Args;
@@ -12,10 +11,9 @@ use lb_tests::lab::Lab;
 
 use super::contender::{ALL, Contender, accepts};
 use super::numbers::{Numbers, Spread};
-use super::prepare;
+use super::{own, prepare};
 use crate::install::{self, Tool};
 use crate::shell::{self, say};
-use crate::workspace;
 
 /// Those Limpet is compared with.
 const TOOLS: [Tool; 2] = [("haproxy", "haproxy"), ("nginx", "nginx-light")];
@@ -98,11 +96,11 @@ async fn measure(contender: Contender, size: usize, options: &Options) -> Result
     let lab = Lab::with(contender.offloads())?;
     let listen = lab.target(1).to_string();
     // Ended with the lab.
-    lab.targets[0].start(load().args(["server", "--listen", &listen]))?;
+    lab.targets[0].start(own().args(["server", "--listen", &listen]))?;
     accepts(Client::new(&lab.balancer, lab.target(1))).await?;
     let running = contender.start(&lab).await?;
     let mut generator = lab.client.start(
-        load()
+        own()
             .args([
                 "generator",
                 "--address",
@@ -128,16 +126,6 @@ async fn measure(contender: Contender, size: usize, options: &Options) -> Result
         .parse()?;
     generator.wait()?;
     Ok(numbers)
-}
-
-fn load() -> Command {
-    let mut command = Command::new(generator());
-    command.arg("bench").stdin(Stdio::null());
-    command
-}
-
-fn generator() -> PathBuf {
-    workspace::target().join("release/xtask")
 }
 
 fn lines(child: &mut Child) -> Result<std::io::Lines<impl BufRead + use<>>> {

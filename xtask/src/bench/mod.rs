@@ -6,6 +6,7 @@ mod echo;
 mod flood;
 mod generator;
 mod handoff;
+mod http;
 mod numbers;
 mod poller;
 mod server;
@@ -13,12 +14,13 @@ mod soak;
 mod table;
 
 use std::net::SocketAddr;
+use std::process::{Command, Stdio};
 
 use anyhow::Result;
 use clap::Subcommand;
 use tokio::runtime::{self, Runtime};
 
-use crate::{build, install, shell, test};
+use crate::{build, install, shell, test, workspace};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Benchmark {
@@ -33,6 +35,12 @@ pub(crate) enum Benchmark {
     Table(table::Options),
     /// Handoff: how soon connections reach the kernel, and at what cost.
     Handoff(handoff::Options),
+    /// Requests: http and https, HTTP/1.1 and HTTP/2, kept and new connections: Limpet,
+    /// HAProxy, nginx.
+    Http(http::Options),
+    /// What asks by HTTP/1.1, started by that in the client's namespace.
+    #[command(hide = true)]
+    HttpCaller(http::caller::Options),
     /// The load generator, started by those in the client's namespace.
     #[command(hide = true)]
     Generator(generator::Options),
@@ -53,6 +61,8 @@ pub(crate) fn run(benchmark: &Benchmark) -> Result<()> {
         Benchmark::Soak(options) => soak::run(options),
         Benchmark::Table(options) => table::run(options),
         Benchmark::Handoff(options) => handoff::run(options),
+        Benchmark::Http(options) => http::run(options),
+        Benchmark::HttpCaller(options) => http::caller::run(options),
         Benchmark::Generator(options) => generator::run(options),
         Benchmark::Server { listen } => server::run(*listen),
     }
@@ -68,4 +78,11 @@ fn prepare() -> Result<Runtime> {
     install::tools(&test::TOOLS)?;
     build::run()?;
     Ok(runtime::Builder::new_multi_thread().enable_all().build()?)
+}
+
+/// This program again, optimised, as a benchmark's part in a namespace.
+fn own() -> Command {
+    let mut command = Command::new(workspace::target().join("release/xtask"));
+    command.arg("bench").stdin(Stdio::null());
+    command
 }
