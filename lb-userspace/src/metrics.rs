@@ -218,6 +218,14 @@ impl Metrics {
         counter.inc();
     }
 
+    /// Zeros from the start on: else an alert would not see the first one come.
+    pub(crate) fn certificates_of(&self, listener: &str) {
+        for result in ["new", "broken"] {
+            self.certificate_reloads
+                .with_label_values(&[listener, result]);
+        }
+    }
+
     /// When the certificate of a file ends, in seconds since 1970.
     pub(crate) fn certificate(&self, listener: &str, file: &str, end: u64) {
         let gauge = self

@@ -34,6 +34,7 @@ pub(crate) struct Rotation {
 impl Rotation {
     /// Looks again and again, and at once after a hangup, until the daemon drains.
     pub(crate) async fn run(mut self, mut drain: Drain, mut hangups: watch::Receiver<()>) {
+        self.metrics.certificates_of(&self.listener);
         self.tell_ends();
         loop {
             tokio::select! {
