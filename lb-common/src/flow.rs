@@ -151,8 +151,20 @@ pub struct Shifts {
     pub ifindex: [u32; 2],
 }
 
+impl Shifts {
+    /// Whether an end is on the balancer's own host.
+    #[inline(always)]
+    pub const fn is_local(&self, side: Side) -> bool {
+        self.scale_announced[side.index()] & LOCAL != 0
+    }
+}
+
 /// The highest legal window scale (RFC 7323 section 2.3) and room for flags.
 pub const SCALE_MASK: u8 = 0x0f;
+/// In `scale_announced`, from the entry's making on: this end is on the balancer's own
+/// host, so its packets come in by the loopback, and by nothing else; the other ends'
+/// never do.
+pub const LOCAL: u8 = 0x40;
 /// In `scale_announced`: blank SACK blocks sent toward the other side, which
 /// did not negotiate them.
 pub const BLANK_SACK: u8 = 0x80;

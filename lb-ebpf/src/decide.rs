@@ -9,10 +9,11 @@ use lb_common::track::over;
 use lb_common::word;
 
 use crate::forward::mark;
-use crate::lookup::{Found, find};
+use crate::lookup::{Found, find, is_local};
 use crate::observe::{observe, observe_untracked};
 use crate::packet::{Frame, Hook};
 use crate::report::believable;
+use crate::route::LOOPBACK;
 
 /// What is to be done with a packet.
 pub enum Decision<'a> {
@@ -43,6 +44,9 @@ pub fn decide<'a, H: Hook>(
         Shape::Segment => match find(&segment.key) {
             None if knocks(segment) => Decision::Knock(segment),
             None => Decision::Leave(Direction::None, Outcome::NoFlow),
+            Some(found) if is_astray(&found, ifindex) => {
+                Decision::Leave(Direction::None, Outcome::NoFlow)
+            }
             Some(found) => of_flow(frame, ifindex, found, segment),
         },
         Shape::Report(report) => match find(&segment.key) {
@@ -50,6 +54,13 @@ pub fn decide<'a, H: Hook>(
             Some(found) => about_flow(found, segment, report),
         },
     }
+}
+
+/// Whether a packet comes in by the loopback although its end is elsewhere, or the
+/// other way round: the end has not sent it. The stack knows what to do with those.
+#[inline(always)]
+fn is_astray(found: &Found<'_>, ifindex: u32) -> bool {
+    is_local(found, found.side) != (ifindex == LOOPBACK)
 }
 
 #[inline(always)]

@@ -28,6 +28,13 @@ pub fn find(key: &FlowKey) -> Option<Found<'_>> {
     }
 }
 
+/// Whether an end of a flow is on the balancer's own host.
+#[inline(always)]
+pub fn is_local(found: &Found<'_>, side: Side) -> bool {
+    // SAFETY: an element of FLOWS, see above; the flag is there from its making on.
+    unsafe { (*found.flow).shifts.is_local(side) }
+}
+
 #[inline(always)]
 fn from_client(key: &FlowKey) -> Option<Found<'_>> {
     let flow = entry(key)?;

@@ -5,14 +5,15 @@
 
 use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::{
-    BPF_FIB_LKUP_RET_BLACKHOLE, BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_FWD_DISABLED,
-    BPF_FIB_LKUP_RET_NOT_FWDED, BPF_FIB_LKUP_RET_PROHIBIT, BPF_FIB_LKUP_RET_SUCCESS,
-    BPF_FIB_LKUP_RET_UNREACHABLE, BPF_FIB_LOOKUP_SKIP_NEIGH, bpf_fib_lookup as FibLookup,
-    bpf_redir_neigh as NextHop,
+    BPF_F_INGRESS, BPF_FIB_LKUP_RET_BLACKHOLE, BPF_FIB_LKUP_RET_FRAG_NEEDED,
+    BPF_FIB_LKUP_RET_FWD_DISABLED, BPF_FIB_LKUP_RET_NOT_FWDED, BPF_FIB_LKUP_RET_PROHIBIT,
+    BPF_FIB_LKUP_RET_SUCCESS, BPF_FIB_LKUP_RET_UNREACHABLE, BPF_FIB_LOOKUP_SKIP_NEIGH,
+    bpf_fib_lookup as FibLookup, bpf_redir_neigh as NextHop,
 };
 use aya_ebpf::cty::c_void;
 use aya_ebpf::helpers::generated::{
-    bpf_check_mtu, bpf_fib_lookup, bpf_jiffies64, bpf_redirect_neigh,
+    bpf_check_mtu, bpf_fib_lookup, bpf_jiffies64, bpf_redirect, bpf_redirect_neigh,
+    bpf_skb_store_bytes,
 };
 use aya_ebpf::programs::{TcContext, XdpContext};
 use lb_common::flow::{Address, Family, Tuple};
@@ -25,7 +26,7 @@ const AF_INET6: u8 = 10;
 const PROTOCOL_TCP: u8 = 6;
 /// Where packets of the host's own come from (net/flow.h, LOOPBACK_IFINDEX). The kernel
 /// answers only where forwarding is on; the daemon turns it on here and nowhere else.
-const LOOPBACK: u32 = 1;
+pub const LOOPBACK: u32 = 1;
 
 /// How long an answer is believed, in ticks of the kernel's clock: 25 ms where there are
 /// 1000 a second, 100 ms where there are 250.
@@ -77,10 +78,28 @@ fn unasked(ctx: &TcContext, length: u32, learned: u32) -> Way {
     }
 }
 
+/// The loopback's hardware addresses.
+static NOBODY: [u8; 12] = [0; 12];
+
+/// Hands the packet to an end on this host, as the loopback would: the stack finds the
+/// end's socket by the addresses. Packet pointers are dead after.
+#[inline(always)]
+fn deliver(ctx: &TcContext) -> i32 {
+    // SAFETY: the context is live; the bytes are as many as told. One addressed to
+    // another interface's hardware would be dropped.
+    unsafe {
+        bpf_skb_store_bytes(ctx.skb.skb.cast(), 0, NOBODY.as_ptr().cast(), 12, 0);
+        bpf_redirect(LOOPBACK, u64::from(BPF_F_INGRESS)) as i32
+    }
+}
+
 /// Hands the packet to the neighbour layer, which resolves the next hop and keeps it
 /// fresh. Packet pointers are dead after.
 #[inline(always)]
-pub fn send(ifindex: u32, next_hop: Option<NextHop>) -> i32 {
+pub fn send(ctx: &TcContext, ifindex: u32, next_hop: Option<NextHop>) -> i32 {
+    if ifindex == LOOPBACK {
+        return deliver(ctx);
+    }
     let sent = match next_hop {
         // SAFETY: a structure of the size told.
         Some(mut hop) => unsafe {

@@ -12,11 +12,11 @@ use lb_common::rewrite::{Changes, Translation, challenge, finish_checksum, rewri
 use crate::decide::{Decision, decide};
 use crate::door;
 use crate::forward::{account, challenge_numbers, rested};
-use crate::lookup::Found;
+use crate::lookup::{Found, is_local};
 use crate::maps;
 use crate::packet::{Frame, Hook};
 use crate::report;
-use crate::route::{self, Way};
+use crate::route::{self, LOOPBACK, Way};
 
 /// Ethernet, IPv6 and the longest TCP header.
 const HEADERS: u32 = (TCP_V6 + 60) as u32;
@@ -76,7 +76,7 @@ fn xdp_challenge<H: Hook>(
 ///
 /// So is the packet of a flow that has carried nothing new for a while: here nobody
 /// would notice that the next hop has another hardware address by now. There the
-/// neighbour layer sends it, and asks.
+/// neighbour layer sends it, and asks. An end on this host is out of reach from here.
 #[inline(always)]
 fn xdp_forward(
     ctx: &XdpContext,
@@ -84,7 +84,7 @@ fn xdp_forward(
     found: &Found<'_>,
     segment: &Segment,
 ) -> Outcome {
-    if rested(found) {
+    if rested(found) || is_local(found, found.side.other()) {
         return Outcome::Deferred;
     }
     let leg = translation(found).leg;
@@ -135,7 +135,7 @@ pub fn tc(ctx: &TcContext) -> (Direction, Outcome, i32) {
             let changes = answer(&mut frame, &found, segment);
             let (outcome, sent) =
                 match changes.and_then(|changes| mend_checksum(ctx, segment, &changes)) {
-                    Some(()) => (Outcome::Challenged, route::send(ifindex, None)),
+                    Some(()) => (Outcome::Challenged, route::send(ctx, ifindex, None)),
                     None => (Outcome::Malformed, TC_ACT_SHOT),
                 };
             (Direction::from(found.side), outcome, sent)
@@ -173,7 +173,7 @@ fn tc_forward(
     };
     account(found, segment, ifindex);
     match mend_checksum(ctx, segment, &changes) {
-        Some(()) => (Outcome::Forwarded, route::send(to, hop)),
+        Some(()) => (Outcome::Forwarded, route::send(ctx, to, hop)),
         None => (Outcome::Malformed, TC_ACT_SHOT),
     }
 }
@@ -197,14 +197,19 @@ fn tc_report(
         Report::TooBig => Outcome::TooBig,
         Report::Unreachable => Outcome::Unreachable,
     };
-    (outcome, route::send(to, hop))
+    (outcome, route::send(ctx, to, hop))
 }
 
 /// The way to the far end, for a packet of this length.
 #[inline(always)]
 fn way(ctx: &TcContext, found: &Found<'_>, segment: &Segment, length: u32) -> Way {
+    let far = found.side.other();
+    // The routing table has nothing to say about those, and no packet is too long.
+    if is_local(found, far) {
+        return Way::Open(LOOPBACK, None);
+    }
     // SAFETY: an element of FLOWS (lookup.rs); a plain aligned field.
-    let learned = unsafe { (*found.flow).shifts.ifindex[found.side.other().index()] };
+    let learned = unsafe { (*found.flow).shifts.ifindex[far.index()] };
     route::way(ctx, segment.family, translation(found).leg, length, learned)
 }
 

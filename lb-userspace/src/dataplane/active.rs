@@ -18,6 +18,8 @@ use super::table::{Entry, Table};
 use super::types::{Doorway, EndCause, FlowHandle, InterfaceStatus, Owner, Path};
 use super::vigil::FailedConnects;
 
+/// Where packets between this host's own sockets pass.
+const LOOPBACK: &str = "lo";
 /// `websocket_idle_timeout` of listeners that are not configured any more.
 pub(super) const DEFAULT_IDLE: Duration = Duration::from_secs(3600);
 
@@ -31,6 +33,8 @@ pub(super) struct Active {
     idle: Mutex<HashMap<u32, Duration>>,
     failed_connects: Mutex<HashMap<SocketAddr, FailedConnects>>,
     attachments: Mutex<Attachments>,
+    /// The stack takes packets that the program hands to it by the loopback.
+    delivers: bool,
     /// Flows the table can hold.
     pub(super) capacity: u64,
 }
@@ -59,6 +63,7 @@ impl Active {
         reader: Reader,
         doors: Doors,
         attachments: Attachments,
+        delivers: bool,
     ) -> Self {
         let capacity = table.capacity();
         Self {
@@ -70,6 +75,7 @@ impl Active {
             idle: Mutex::default(),
             failed_connects: Mutex::default(),
             attachments: Mutex::new(attachments),
+            delivers,
             capacity,
         }
     }
@@ -84,6 +90,12 @@ impl Active {
             true => Path::Xdp,
             false => Path::Tc,
         }
+    }
+
+    /// Whether connections of this host's own ends can be handed off.
+    pub(super) fn carries_local(&self) -> bool {
+        let attached = |one: &InterfaceStatus| one.name == LOOPBACK && one.path != Path::Userspace;
+        self.delivers && self.status().iter().any(attached)
     }
 
     /// What is attached where.

@@ -161,8 +161,11 @@ pub(super) async fn connect(
 ) -> io::Result<(TcpStream, Candidate)> {
     let client = address::canonical(request.client);
     let local = address::canonical(request.local);
-    let source = match eligible(client, target) {
-        Ok(source) => source,
+    let (source, local_ends) = match eligible(client, target) {
+        Ok((_, ends)) if ends != [false; 2] && !active.carries_local() => {
+            return plain(id, target, Refusal::Local).await;
+        }
+        Ok(eligible) => eligible,
         Err(refusal) => return plain(id, target, refusal).await,
     };
     let client = address::key(local, client);
@@ -171,7 +174,7 @@ pub(super) async fn connect(
             return plain(id, target, Refusal::Ports).await;
         };
         let tuple = address::tuple((source, port).into(), target);
-        let entry = Entry::observing(client, tuple, id, request);
+        let entry = Entry::observing(client, tuple, id, request, local_ends);
         // From here on dropping the candidate gives everything back.
         let candidate = Candidate {
             id,
@@ -213,18 +216,17 @@ pub(super) async fn plain(
     ))
 }
 
-/// The source address toward the target, if both ends can be spliced at all.
-fn eligible(client: SocketAddr, target: SocketAddr) -> Result<IpAddr, Refusal> {
+/// The source address toward the target, if both ends can be spliced at all; and which
+/// of client and target are on this host.
+fn eligible(client: SocketAddr, target: SocketAddr) -> Result<(IpAddr, [bool; 2]), Refusal> {
     if client.is_ipv4() != target.is_ipv4() {
         return Err(Refusal::Family);
     }
     let source = address::source(target.ip()).map_err(|_| Refusal::Error)?;
     let toward_client = address::source(client.ip()).map_err(|_| Refusal::Error)?;
     // The route to an address of this host leaves from that address itself.
-    if source == target.ip() || toward_client == client.ip() {
-        return Err(Refusal::Local);
-    }
-    Ok(source)
+    let local = [toward_client == client.ip(), source == target.ip()];
+    Ok((source, local))
 }
 
 async fn dial(source: SocketAddr, target: SocketAddr) -> io::Result<TcpStream> {

@@ -3,7 +3,7 @@
 //! Everything here was read after the state word, so if the word is still the
 //! same at the swap, no packet that carries anything came in between.
 
-use lb_common::flow::{BLANK_SACK, Flow, Shifts, Side};
+use lb_common::flow::{BLANK_SACK, Flow, LOCAL, Shifts, Side};
 use lb_common::word;
 
 use super::socket::{Positions, option};
@@ -48,6 +48,7 @@ pub(super) fn judge(flow: &Flow, client: &Leg, target: &Leg) -> Result<Shifts, H
     fits(client, target)?;
     quiet(flow, client, Side::Client)?;
     quiet(flow, target, Side::Target)?;
+    let local = flow.shifts.scale_announced.map(|flags| flags & LOCAL);
     let stamped = client.options & option::TIMESTAMPS != 0;
     Ok(Shifts {
         seq: [
@@ -67,8 +68,8 @@ pub(super) fn judge(flow: &Flow, client: &Leg, target: &Leg) -> Result<Shifts, H
         },
         scale_sent: [client.peer_scale, target.peer_scale],
         scale_announced: [
-            client.own_scale | blank_sack(client, target),
-            target.own_scale | blank_sack(target, client),
+            client.own_scale | blank_sack(client, target) | local[0],
+            target.own_scale | blank_sack(target, client) | local[1],
         ],
         ifindex: flow.shifts.ifindex,
     })

@@ -371,6 +371,7 @@ fn prepare(
     attach::clear(&settings.pin_dir, false)?;
     let pins = attach::PinDir::open(&settings.pin_dir)?;
     routing::open();
+    let delivers = routing::deliver();
     let (mut ebpf, hints) = attach::load(&pins, settings.max_flows, &settings.source_ports)?;
     #[cfg(feature = "kernel-log")]
     kernel_log::start(&mut ebpf)?;
@@ -379,7 +380,7 @@ fn prepare(
     let table = table::Table::new(ebpf, attachments.pins())?;
     let ports = ports::Ports::new(settings.source_ports.clone(), random_start() as u16);
     let doors = doors::Doors::open(attachments.pins())?;
-    let active = Active::new(table, ports, reader, doors, attachments);
+    let active = Active::new(table, ports, reader, doors, attachments, delivers);
     Ok((active, hints))
 }
 

@@ -23,6 +23,33 @@ pub(super) fn open() {
     }
 }
 
+/// Lets the stack take packets off the loopback that have not been sent there by a
+/// socket of this host, as those are that the program hands on to an end here: it would
+/// take their sources for forged. Other interfaces are not concerned. False if that
+/// cannot be; IPv6 has no such switches.
+pub(super) fn deliver() -> bool {
+    ["accept_local", "route_localnet"].iter().all(|name| {
+        let path = format!("/proc/sys/net/ipv4/conf/lo/{name}");
+        let done = set(&path);
+        if let Err(error) = &done {
+            tracing::warn!(
+                path,
+                %error,
+                "connections of clients and targets on this host are relayed"
+            );
+        }
+        done.is_ok()
+    })
+}
+
+/// Writes nothing where nothing need be changed: that may not be allowed.
+fn set(path: &str) -> io::Result<()> {
+    if fs::read_to_string(path)?.trim() == "1" {
+        return Ok(());
+    }
+    fs::write(path, "1")
+}
+
 fn open_family(family: &str) -> io::Result<()> {
     let path = format!("/proc/sys/net/{family}/conf/lo/forwarding");
     if fs::read_to_string(&path)?.trim() == "1" {

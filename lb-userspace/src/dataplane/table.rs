@@ -7,7 +7,7 @@ use std::time::Duration;
 use aya::maps::{HashMap, Map, MapData, MapError, MapInfo, PerCpuArray};
 use aya::programs::{SchedClassifier, TestRun, TestRunOptions};
 use lb_common::control::{Op, Reply, Request};
-use lb_common::flow::{Flow, FlowKey, Shifts, Tuple};
+use lb_common::flow::{Flow, FlowKey, LOCAL, Shifts, Tuple};
 use lb_common::outcome::{COUNTERS, Direction, Outcome, counter};
 use lb_common::word;
 use nix::time::{ClockId, clock_gettime};
@@ -189,13 +189,25 @@ impl Table {
 
 impl Entry {
     /// A new entry in the observing state.
-    pub(super) fn observing(client: FlowKey, target: Tuple, id: u64, request: &Asked) -> Self {
+    ///
+    /// `local`: which of client and target are on this host.
+    pub(super) fn observing(
+        client: FlowKey,
+        target: Tuple,
+        id: u64,
+        request: &Asked,
+        local: [bool; 2],
+    ) -> Self {
+        let shifts = Shifts {
+            scale_announced: local.map(|local| if local { LOCAL } else { 0 }),
+            ..Shifts::default()
+        };
         let flow = Flow {
             id,
             target,
             listener: request.owner.listener,
             target_group: request.owner.target_group,
-            shifts: request.limits.shifts(Shifts::default()),
+            shifts: request.limits.shifts(shifts),
             last_seen: monotonic().as_nanos() as u64,
             ..Flow::default()
         };

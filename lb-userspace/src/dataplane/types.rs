@@ -15,7 +15,7 @@ use crate::door::Admission;
 pub(crate) struct Settings {
     /// Which hook to use.
     pub(crate) mode: Mode,
-    /// Interfaces to attach to; empty means all that are up and not loopback.
+    /// Interfaces to attach to; empty means all that are up.
     pub(crate) interfaces: Vec<String>,
     /// Capacity of the flow table, in connections.
     pub(crate) max_flows: u32,
@@ -73,7 +73,7 @@ pub(crate) enum Refusal {
     Tls,
     /// The client's connection carries other streams too.
     Http2,
-    /// Client or target lives on this host.
+    /// Client or target is on this host, and the loopback has no program.
     Local,
     /// The legs negotiated options that cannot be made alike.
     Options,

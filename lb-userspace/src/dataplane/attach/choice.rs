@@ -35,6 +35,8 @@ pub(in crate::dataplane) struct Facts {
     pub(in crate::dataplane) driver: String,
     /// Hardware has no kind.
     pub(in crate::dataplane) is_virtual: bool,
+    /// Where this host's own sockets meet.
+    pub(in crate::dataplane) is_loopback: bool,
     /// Another's XDP program, by id.
     pub(in crate::dataplane) foreign_xdp: Option<u32>,
 }
@@ -56,6 +58,10 @@ pub(in crate::dataplane) fn choose(mode: Mode, facts: &Facts) -> Choice {
         Mode::XdpGeneric => XdpMode::Skb,
         Mode::Xdp | Mode::Auto => XdpMode::Driver,
     };
+    // It would see packets with partial checksums only, and it cannot send any there.
+    if facts.is_loopback {
+        return tc("the loopback: ends on this host are TC's".into());
+    }
     if let Some(id) = facts.foreign_xdp {
         return tc(format!("another XDP program (id {id}) is left alone"));
     }
@@ -103,7 +109,19 @@ mod tests {
         Facts {
             driver: driver.into(),
             is_virtual: false,
+            is_loopback: false,
             foreign_xdp: None,
+        }
+    }
+
+    #[test]
+    fn no_mode_puts_xdp_on_the_loopback() {
+        for mode in [Mode::Auto, Mode::Xdp, Mode::XdpGeneric, Mode::Tc] {
+            let facts = Facts {
+                is_loopback: true,
+                ..facts("")
+            };
+            assert_eq!(choose(mode, &facts).xdp, None, "{mode:?}");
         }
     }
 

@@ -261,17 +261,15 @@ impl Attached {
     }
 }
 
-/// The configured interfaces, or all that are up, have an address and are not
-/// loopback: those that can lead to clients and targets.
+/// The configured interfaces, or all that are up and have an address: those that can
+/// lead to clients and targets, the loopback to those on this host.
 fn wanted(configured: &[String]) -> anyhow::Result<Vec<String>> {
     if !configured.is_empty() {
         return Ok(configured.to_vec());
     }
     let mut names = Vec::new();
     for interface in getifaddrs().context("listing interfaces")? {
-        let usable = interface.flags.contains(Flags::IFF_UP)
-            && !interface.flags.contains(Flags::IFF_LOOPBACK)
-            && interface.address.is_some();
+        let usable = interface.flags.contains(Flags::IFF_UP) && interface.address.is_some();
         if usable && !names.contains(&interface.interface_name) {
             names.push(interface.interface_name);
         }

@@ -4,7 +4,7 @@ use std::io;
 
 use netlink_packet_core::{NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::link::{LinkAttribute, LinkInfo, LinkMessage, LinkXdp};
+use netlink_packet_route::link::{LinkAttribute, LinkInfo, LinkLayerType, LinkMessage, LinkXdp};
 use netlink_packet_route::tc::{
     TcAttribute, TcFilterBpfOption, TcHandle, TcHeader, TcMessage, TcOption,
 };
@@ -18,6 +18,8 @@ pub(in crate::dataplane) struct Interface {
     pub(in crate::dataplane) index: u32,
     /// What software makes of it, "veth" for instance; none for hardware.
     pub(in crate::dataplane) kind: Option<String>,
+    /// Where this host's own sockets meet.
+    pub(in crate::dataplane) is_loopback: bool,
     /// Bytes of the longest IP packet.
     pub(in crate::dataplane) mtu: u32,
     /// The XDP program attached to it, by id.
@@ -99,6 +101,7 @@ fn describe(answer: &LinkMessage) -> Interface {
     let mut interface = Interface {
         index: answer.header.index,
         kind: None,
+        is_loopback: answer.header.link_layer_type == LinkLayerType::Loopback,
         mtu: 0,
         xdp: None,
     };

@@ -74,6 +74,7 @@ pub(super) fn facts(pins: &FsPath, name: &str, interface: &Interface) -> Facts {
             None => driver::driver(name).unwrap_or_default(),
         },
         is_virtual: interface.kind.is_some(),
+        is_loopback: interface.is_loopback,
         foreign_xdp: interface.xdp.filter(|id| Some(*id) != ours),
     }
 }

@@ -7,6 +7,7 @@
 mod challenging;
 mod closing;
 mod commit;
+mod delivering;
 mod doors;
 mod dressing;
 #[path = "../../../../lb-common/tests/rewrite/error.rs"]

@@ -71,8 +71,10 @@ impl Kernel {
     /// The verdict alone, of a packet whose counters others move as well.
     pub(super) fn verdict(&self, packet: &[u8]) -> u32 {
         let program: &SchedClassifier = self.program("limpet_tc");
+        let context = came_in(self.routes.client, self.routes.client);
         let options = TestRunOptions {
             data_in: Some(packet),
+            ctx_in: Some(&context),
             ..TestRunOptions::default()
         };
         program
@@ -106,8 +108,7 @@ impl Kernel {
     }
 
     fn skb(&self, name: &str, packet: &[u8], ifindex: u32, came_in: u32) -> Run {
-        // struct __sk_buff up to ingress_ifindex and ifindex.
-        let context = words([0, 0, 0, 0, 0, 0, 0, 0, 0, came_in, ifindex]);
+        let context = self::came_in(came_in, ifindex);
         let program: &SchedClassifier = self.program(name);
         self.run(packet, &context, |options| program.test_run(options))
     }
@@ -147,6 +148,11 @@ impl Kernel {
             .try_into()
             .expect("of its type")
     }
+}
+
+/// `struct __sk_buff` up to `ingress_ifindex` and `ifindex`.
+fn came_in(came_in: u32, ifindex: u32) -> Vec<u8> {
+    words([0, 0, 0, 0, 0, 0, 0, 0, 0, came_in, ifindex])
 }
 
 fn words<const N: usize>(words: [u32; N]) -> Vec<u8> {
