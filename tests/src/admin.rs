@@ -33,6 +33,8 @@ pub struct Connection {
     pub reason: Option<String>,
     /// `established` or `closing`.
     pub state: String,
+    /// Since the last payload.
+    pub idle_seconds: f64,
     /// From the client.
     pub bytes_in: u64,
     /// To the client.

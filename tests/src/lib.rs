@@ -26,5 +26,6 @@ pub mod shell;
 pub mod sockets;
 pub mod tap;
 pub mod target;
+pub mod trace;
 pub mod until;
 pub mod web_socket;

@@ -68,10 +68,10 @@ const TALK: Pace = Pace {
     longest: 2_000,
     gap: Duration::from_millis(200),
 };
-/// Bursts, more than a window at once.
+/// Pieces of more than a window at once, one behind the other.
 const BULK: Pace = Pace {
     longest: 200_000,
-    gap: Duration::from_millis(40),
+    gap: Duration::ZERO,
 };
 
 /// Without a pause, as fast as the other end takes it.
@@ -148,8 +148,8 @@ impl Streams {
         Ok(())
     }
 
-    /// Each direction of connections opened from now on sends this many bytes in
-    /// bursts and then ends; no more than half of them before [`Self::go_on`].
+    /// Each direction of connections opened from now on sends this many bytes without
+    /// a pause and then ends; no more than half of them before [`Self::go_on`].
     pub fn bulk(&self, bytes: u64) {
         self.bulk.store(bytes, Relaxed);
     }

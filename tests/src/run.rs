@@ -9,7 +9,7 @@ use std::{fs, thread};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::shell;
+use crate::{shell, trace};
 
 const PREFIX: &str = "limpet-lab-";
 const NAMESPACES: &str = "/var/run/netns";
@@ -23,6 +23,11 @@ impl Run {
     pub(crate) fn new() -> Self {
         let random = RandomState::new().hash_one(id());
         Self(format!("{PREFIX}{}-{:08x}", id(), random & 0xffff_ffff))
+    }
+
+    /// The name.
+    pub(crate) fn name(&self) -> &str {
+        &self.0
     }
 
     /// The run that something on this machine belongs to, from its name.
@@ -85,6 +90,7 @@ impl Run {
                 eprintln!("lab: {error:#}");
             }
         }
+        trace::remove(self);
         for directory in [self.pin_dir(), self.directory()] {
             if directory.exists()
                 && let Err(error) = fs::remove_dir_all(&directory)

@@ -2,6 +2,7 @@
 //! on interfaces that come, go and come again, beside programs of others, in a VLAN.
 
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
@@ -160,6 +161,35 @@ async fn a_second_daemon_keeps_out_of_the_first_ones_way() -> Result<()> {
     ensure!(mode == "tc", "{mode}: {reason}");
     ensure!(reason.contains("is left alone"), "{reason}");
     chat(&mut socket).await
+}
+
+/// Two layouts never run at once, and what another has handed over is not cut unasked.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_does_not_start_beside_flows_of_another_layout() -> Result<()> {
+    play("auto", async |scene| {
+        let (mut socket, _) = scene.client.web_socket("/ws", None).await?;
+        who(&mut socket).await?;
+        scene.settled(1).await?;
+        scene.daemon.kill9()?;
+        let pins = scene.lab.run().pin_dir();
+        let (ours, other) = (only_entry(&pins)?, pins.join("v1"));
+        fs::rename(&ours, &other)?;
+        let refused = scene.daemon.restart().await;
+        let text = format!("{:#}", refused.err().context("it has started")?);
+        let told = format!("{} holds 1 connections", other.display());
+        ensure!(text.contains(&told), "{text}");
+        chat(&mut socket).await.context("nothing was cut")?;
+        fs::rename(&other, &ours)?;
+        scene.daemon.restart().await?;
+        scene.settled(1).await?;
+        chat(&mut socket).await
+    })
+    .await
+}
+
+fn only_entry(directory: &Path) -> Result<PathBuf> {
+    let mut entries = fs::read_dir(directory)?;
+    Ok(entries.next().context("an empty directory")??.path())
 }
 
 /// A daemon that serves nothing of this lab's; it runs, or ends by itself.

@@ -17,6 +17,7 @@ use lb_tests::daemon::Config;
 use lb_tests::lab::{Lab, Offloads};
 use lb_tests::scene::Scene;
 use lb_tests::tap::Tap;
+use lb_tests::trace::Exceptions;
 use lb_tests::until::{until, when};
 
 use error::Error;
@@ -58,6 +59,11 @@ async fn lies_to_xdp() -> Result<()> {
     lies("xdp", Family::V4).await
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn lies_to_xdp_over_ipv6() -> Result<()> {
+    lies("xdp", Family::V6).await
+}
+
 async fn lies(mode: &'static str, family: Family) -> Result<()> {
     // Whole checksums at the ends, so that what is seen there can be read.
     let lab = Lab::with(Offloads::Xdp)?;
@@ -70,6 +76,10 @@ async fn lies(mode: &'static str, family: Family) -> Result<()> {
         ..Config::new(&lab, mode)
     };
     let scene = Scene::set(&lab, &config).await?;
+    let exceptions = match mode {
+        "xdp" => Some(Exceptions::watch(lab.run(), &lab.balancer)?),
+        _ => None,
+    };
     let client = Client::new(&lab.client, front);
     scene.targets.notes.streams.open(&client, 0).await?;
     scene.settled_within(1, PATIENCE).await?;
@@ -86,6 +96,10 @@ async fn lies(mode: &'static str, family: Family) -> Result<()> {
         }
         let before = scene.targets.notes.streams.progress();
         scene.streams_go_on(&before, BYTES).await?;
+    }
+    if let Some(exceptions) = exceptions {
+        let aborted = exceptions.noted()?;
+        ensure!(aborted.is_empty(), "the program gave up: {aborted:#?}");
     }
     let connection = scene.settled_within(1, PATIENCE).await?.remove(0);
     ensure!(connection.state == "established", "{connection:?}");

@@ -6,17 +6,22 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use futures_util::SinkExt;
+use futures_util::{SinkExt, StreamExt};
+use lb_tests::admin::Connection;
 use lb_tests::client::{WebSocket, who};
+use lb_tests::counters::Counters;
 use lb_tests::daemon::{Config, More, limpet};
 use lb_tests::lab::Lab;
 use lb_tests::scene::{Scene, play};
 use lb_tests::sockets;
 use lb_tests::target::End;
 use lb_tests::until::{until, when};
+use lb_tests::web_socket::text_frame;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::Message;
 
 /// A target is given up when it was silent for 30 s, judged every 10 s.
 const LOST: Duration = Duration::from_secs(120);
@@ -271,6 +276,124 @@ async fn a_lost_targets_connections_are_ended_and_no_others() -> Result<()> {
         when(booked == 2.0, || booked.to_string())
     })
     .await
+}
+
+/// Half a connection may stay closed as long as its other half says something; what
+/// TCP's keepalives carry is nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn half_a_connection_lives_by_what_it_says_and_not_by_keepalives() -> Result<()> {
+    let lab = Lab::new()?;
+    let config = Config {
+        idle_timeout: "12s",
+        ..Config::new(&lab, "auto")
+    };
+    let scene = Scene::set(&lab, &config).await?;
+    let (mut socket, _) = scene.client.web_socket("/ws", None).await?;
+    who(&mut socket).await?;
+    scene.settled(1).await?;
+    keep_alive(socket.get_ref())?;
+    timeout(SOON, socket.send("fin".into())).await??;
+    let mut stream = socket.into_inner();
+    let read = timeout(SOON, stream.read(&mut [0; 16])).await?;
+    ensure!(matches!(read, Ok(0)), "not the target's end: {read:?}");
+    let half = has_rested(&scene, 3.0).await?;
+    ensure!(half.state == "closing" && half.in_kernel(), "{half:?}");
+    stream.write_all(&pong()).await?;
+    until("what it says is carried, and counts", SOON, async || {
+        let one = scene.settled(1).await?.remove(0);
+        let counts = one.bytes_in > half.bytes_in && one.idle_seconds < half.idle_seconds;
+        when(counts, || format!("{one:?}"))
+    })
+    .await?;
+    let alive = has_rested(&scene, 3.0).await?;
+    ensure!(alive.id == half.id, "{alive:?}, not {half:?}");
+    until("it is ended for saying nothing", LOST, async || {
+        let log = scene.daemon.log();
+        when(log.contains("cause=\"idle\""), || "lives on".to_owned())
+    })
+    .await?;
+    scene.target_saw("a reset", is_broken).await?;
+    scene.all_gone().await
+}
+
+/// Unasked for (RFC 6455, 5.5.3): nobody answers it, which half a connection could not.
+fn pong() -> Vec<u8> {
+    let mut frame = text_frame("still here");
+    frame[0] = 0x8a;
+    frame
+}
+
+/// Every second, whatever the host has set.
+fn keep_alive(stream: &TcpStream) -> Result<()> {
+    let every = Duration::from_secs(1);
+    let keepalive = TcpKeepalive::new().with_time(every).with_interval(every);
+    Ok(SockRef::from(stream).set_tcp_keepalive(&keepalive)?)
+}
+
+/// Waits until the one connection has been without payload for this long, and the client
+/// has sent as many keepalives in that time.
+async fn has_rested(scene: &Scene<'_>, seconds: f64) -> Result<Connection> {
+    let sent = || Counters::read(&scene.lab.client)?.get("TcpExt.TCPKeepAlive");
+    let before = sent()?;
+    until("it is kept alive and says nothing", SOON, async || {
+        let (one, sent) = (scene.settled(1).await?.remove(0), sent()? - before);
+        let rested = one.idle_seconds >= seconds && sent as f64 >= seconds;
+        Ok(if rested {
+            Ok(one)
+        } else {
+            Err(format!("{sent} sent, {one:?}"))
+        })
+    })
+    .await
+}
+
+/// A client that reads nothing closes its window. What the target asks it then is carried
+/// to it, and does not stand in the way of a reset.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flow_with_closed_windows_is_ended_by_its_id() -> Result<()> {
+    let lab = Lab::new()?;
+    let config = Config {
+        targets: vec![lab.target(1)],
+        ..Config::new(&lab, "auto")
+    };
+    let scene = Scene::set(&lab, &config).await?;
+    let (mut socket, _) = scene.client.web_socket("/ws", None).await?;
+    who(&mut socket).await?;
+    let id = scene.settled(1).await?.remove(0).id;
+    let (mut to_target, mut from_target) = socket.split();
+    let sender = tokio::spawn(async move {
+        loop {
+            to_target.send(Message::binary(vec![7; 65_536])).await?;
+        }
+        #[expect(unreachable_code, reason = "says what an error is")]
+        anyhow::Ok(())
+    });
+    until("the target probes the client's window", LOST, async || {
+        let probes = Counters::read(&lab.targets[0])?.get("TcpExt.TCPWinProbe")?;
+        when(probes > 2, || format!("{probes} probes"))
+    })
+    .await?;
+    let output = limpet(&lab, &["reset", &id])?;
+    ensure!(output.status.success(), "{output:?}");
+    let sent = timeout(SOON, sender).await.context("still sending")??;
+    ensure!(sent.is_err(), "sent without an end");
+    // What had arrived before is there all the same.
+    let end = timeout(SOON, async {
+        loop {
+            match from_target.next().await {
+                Some(Ok(_)) => {}
+                end => return end,
+            }
+        }
+    });
+    let end = end.await.context("the client is left waiting")?;
+    ensure!(matches!(end, Some(Err(_))), "{end:?}");
+    until("the target need not ask any more", SOON, async || {
+        let left = sockets::connections(&lab.targets[0])?;
+        when(left.is_empty(), || format!("{left:?}"))
+    })
+    .await?;
+    scene.all_gone().await
 }
 
 /// From a port of the client's choice.

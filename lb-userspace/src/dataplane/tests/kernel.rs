@@ -20,7 +20,7 @@ pub(super) struct Kernel {
     pub(super) table: Table,
     pub(super) doors: Doors,
     pub(super) routes: Routes,
-    pins: Pins,
+    pub(super) pins: Pins,
 }
 
 /// Runs a test inside a network namespace with routes to the sample's ends.

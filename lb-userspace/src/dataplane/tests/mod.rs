@@ -19,6 +19,7 @@ mod guarding;
 mod hostile;
 mod judging;
 mod kernel;
+mod layouts;
 mod lookup;
 mod observing;
 mod odd;

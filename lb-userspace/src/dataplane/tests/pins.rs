@@ -34,6 +34,11 @@ impl Pins {
             base,
         }
     }
+
+    /// What is configured as `fastpath.pin_dir`.
+    pub(super) fn base(&self) -> &FsPath {
+        &self.base
+    }
 }
 
 impl Deref for Pins {
