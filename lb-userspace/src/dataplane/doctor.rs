@@ -210,10 +210,23 @@ fn interface(prospect: &Prospect) -> Finding {
     } else {
         "TC"
     };
+    let message = format!("driver {}: {hook} ({})", prospect.driver, choice.reason);
+    if prospect.merging.is_empty() {
+        return Finding::new(Level::Ok, subject, message);
+    }
+    let off: Vec<String> = prospect
+        .merging
+        .iter()
+        .map(|feature| format!("{feature} off"))
+        .collect();
     Finding::new(
-        Level::Ok,
+        Level::Warn,
         subject,
-        format!("driver {}: {hook} ({})", prospect.driver, choice.reason),
+        format!(
+            "{message}; packets are merged before XDP sees them: ethtool -K {} {}",
+            prospect.name,
+            off.join(" ")
+        ),
     )
 }
 
@@ -313,6 +326,25 @@ mod tests {
                 "{ours:?} {range} {reserved}"
             );
         }
+    }
+
+    #[test]
+    fn what_merges_packets_before_xdp_is_named() {
+        let mut prospect = Prospect {
+            name: "eth7".into(),
+            driver: "ice".into(),
+            choice: Some(attach::Choice {
+                xdp: Some(aya::programs::XdpMode::Driver),
+                reason: "said so".into(),
+            }),
+            merging: vec!["rx-lro".into(), "rx-gro-hw".into()],
+        };
+        let finding = interface(&prospect);
+        assert_eq!(finding.level, Level::Warn);
+        let advice = "ethtool -K eth7 rx-lro off rx-gro-hw off";
+        assert!(finding.message.ends_with(advice), "{}", finding.message);
+        prospect.merging.clear();
+        assert_eq!(interface(&prospect).level, Level::Ok);
     }
 
     #[test]

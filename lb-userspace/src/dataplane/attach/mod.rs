@@ -8,7 +8,7 @@
 //! again, or has lost its programs to somebody, is attached.
 
 mod choice;
-mod driver;
+mod ethtool;
 mod layouts;
 mod netlink;
 mod object;
@@ -26,6 +26,10 @@ use nix::ifaddrs::getifaddrs;
 use nix::net::if_::{InterfaceFlags as Flags, if_nametoindex};
 
 use super::types::{InterfaceStatus, Mode, Path, Settings};
+#[cfg(test)]
+pub(super) use choice::Choice;
+#[cfg(test)]
+pub(super) use ethtool::features;
 pub(super) use layouts::{OtherLayout, clear, other_layouts};
 pub(super) use object::load;
 pub(super) use pins::{CUSTOMARY, InUse, PinDir, is_bpffs, versioned};

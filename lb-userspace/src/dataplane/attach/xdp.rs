@@ -13,7 +13,7 @@ use aya::programs::{Xdp, XdpMode};
 use super::PinDir;
 use super::choice::Facts;
 use super::netlink::Interface;
-use super::{driver, pin_name};
+use super::{ethtool, pin_name};
 
 /// What the pinned link's name begins with.
 pub(super) const PIN: &str = "xdp";
@@ -71,7 +71,7 @@ pub(super) fn facts(pins: &FsPath, name: &str, interface: &Interface) -> Facts {
     Facts {
         driver: match &interface.kind {
             Some(kind) => kind.clone(),
-            None => driver::driver(name).unwrap_or_default(),
+            None => ethtool::driver(name).unwrap_or_default(),
         },
         is_virtual: interface.kind.is_some(),
         is_loopback: interface.is_loopback,

@@ -12,6 +12,7 @@ mod doors;
 mod dressing;
 #[path = "../../../../lb-common/tests/rewrite/error.rs"]
 mod error;
+mod features;
 mod forwarding;
 #[path = "../../../../lb-common/tests/rewrite/frame.rs"]
 mod frame;
