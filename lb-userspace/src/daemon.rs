@@ -27,7 +27,7 @@ use crate::occupancy::Occupancy;
 use crate::proxy::{Groups, Pools, Proxy, Rules, Shared, noted_verdict};
 use crate::room::{Room, Sources};
 use crate::selection::{Address, KERNEL, Selection};
-use crate::target::{Group, Registry, start_checks};
+use crate::target::{Follower, Group, Registry, Resolver, start_checks};
 use crate::tls::{self, Certificates, Rotation};
 use crate::{capacity, id, listen, names, retire, state_dir};
 
@@ -37,6 +37,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 const BOOKED: Duration = Duration::from_secs(10);
 /// Drains that end at a time and wait to be dealt with.
 const DRAINS: usize = 16;
+/// The start waits for one answer of DNS to each name, but not for a resolver that is away.
+const FIRST_ANSWERS: Duration = Duration::from_secs(10);
 /// Readiness waits for one check of every target, but not for a very long timeout.
 const FIRST_CHECKS: Duration = Duration::from_secs(10);
 
@@ -57,6 +59,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let registry = Arc::new(registry(&config, &routes));
     let (over, drains) = mpsc::channel(DRAINS);
     tokio::spawn(registry.clone().run(over));
+    follow_names(&config, &registry, &events, &shared).await;
     let first_checks = start_checks(registry.groups(), &shared.metrics);
     tokio::spawn(Occupancy::new(registry.clone(), dataplane.clone()).run());
     let admin = Arc::new(administer(&config, registry, &shared, events));
@@ -167,6 +170,19 @@ fn share(config: &Config, dataplane: &Dataplane, drain: Drain) -> anyhow::Result
 fn registry(config: &Config, groups: &Groups) -> Registry {
     let groups = groups.values().map(|(group, _)| group.clone()).collect();
     Registry::open(config.state_dir.clone(), groups)
+}
+
+/// Before the first checks, so that readiness waits for those of named targets too.
+async fn follow_names(config: &Config, registry: &Arc<Registry>, events: &Events, shared: &Shared) {
+    let follower = Follower {
+        registry: registry.clone(),
+        resolver: Resolver::new(&config.resolver),
+        events: events.clone(),
+        metrics: shared.metrics.clone(),
+    };
+    if timeout(FIRST_ANSWERS, follower.start()).await.is_err() {
+        warn!("started before every name of a target had an answer");
+    }
 }
 
 fn administer(config: &Config, registry: Arc<Registry>, shared: &Shared, events: Events) -> Admin {

@@ -68,6 +68,7 @@ pub(crate) struct Metrics {
     rejected: IntCounterVec,
     access_log_dropped: IntCounter,
     health_checks: IntCounterVec,
+    names_asked: IntCounterVec,
     certificate_reloads: IntCounterVec,
     certificate_not_after: IntGaugeVec,
     tunnel: TunnelMetrics,
@@ -148,6 +149,11 @@ impl Metrics {
                 "Health checks of targets",
                 &["result"],
             )?,
+            names_asked: new.counters(
+                "dns_lookups_total",
+                "Lookups of the names of targets",
+                &["target_group", "name", "result"],
+            )?,
             certificate_reloads: new.counters(
                 "certificate_reloads_total",
                 "Changed certificate files, by what became of them",
@@ -208,6 +214,12 @@ impl Metrics {
 
     pub(crate) fn health_checked(&self, result: &str) {
         self.health_checks.with_label_values(&[result]).inc();
+    }
+
+    /// A name of targets was looked up: `answered` or `failed`.
+    pub(crate) fn name_asked(&self, group: &str, name: &str, result: &str) {
+        let counter = self.names_asked.with_label_values(&[group, name, result]);
+        counter.inc();
     }
 
     /// A changed certificate file was read: `new` or `broken`.

@@ -59,7 +59,10 @@ impl Admin {
     ) -> Response<Full<Bytes>> {
         let Some(address) = decode(&address).and_then(|text| text.parse::<SocketAddr>().ok())
         else {
-            return bad("the target must be an address and port, such as 10.0.0.1:80");
+            return bad(
+                "the target must be an address and port, such as 10.0.0.1:80; names are followed \
+                 where the configuration file has them",
+            );
         };
         let method = request.method().clone();
         let wanted = match method {

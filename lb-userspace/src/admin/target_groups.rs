@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::Admin;
 use super::tally::{Tally, by_path};
-use crate::target::{Group, Target};
+use crate::target::{Group, NameStatus, Target};
 
 impl Admin {
     pub(super) fn target_groups(&self) -> Value {
@@ -15,33 +15,45 @@ impl Admin {
             .registry
             .groups()
             .iter()
-            .map(|group| group_json(group, &tallies))
+            .map(|group| self.group_json(group, &tallies))
             .collect();
         json!({"target_groups": groups})
     }
 
     pub(super) fn target_group(&self, group: &Group) -> Value {
-        group_json(group, &self.tallies())
+        self.group_json(group, &self.tallies())
+    }
+
+    fn group_json(&self, group: &Group, tallies: &[Tally]) -> Value {
+        let of_group: Vec<&Tally> = tallies
+            .iter()
+            .filter(|one| one.target_group == group.name)
+            .collect();
+        let names = self.registry.names(group).into_iter();
+        let names: Vec<Value> = names.map(|name| name_json(&name)).collect();
+        let targets: Vec<Value> = group
+            .snapshot()
+            .targets()
+            .iter()
+            .map(|target| target_json(target, &of_group))
+            .collect();
+        json!({
+            "name": group.name,
+            "protocol": "http",
+            "algorithm": group.config.algorithm.as_str(),
+            "fails_open": group.snapshot().fails_open(),
+            "names": names,
+            "targets": targets,
+        })
     }
 }
 
-fn group_json(group: &Group, tallies: &[Tally]) -> Value {
-    let of_group: Vec<&Tally> = tallies
-        .iter()
-        .filter(|one| one.target_group == group.name)
-        .collect();
-    let targets: Vec<Value> = group
-        .snapshot()
-        .targets()
-        .iter()
-        .map(|target| target_json(target, &of_group))
-        .collect();
+fn name_json(name: &NameStatus) -> Value {
     json!({
-        "name": group.name,
-        "protocol": "http",
-        "algorithm": group.config.algorithm.as_str(),
-        "fails_open": group.snapshot().fails_open(),
-        "targets": targets,
+        "name": name.name,
+        "targets": name.targets,
+        "has_answered": name.has_answered,
+        "failure": name.failure,
     })
 }
 

@@ -1,5 +1,6 @@
 //! The command line: verbs, options, exit status.
 
+mod check;
 mod client;
 mod doctor;
 mod table;
@@ -152,7 +153,7 @@ struct Ask {
 pub(crate) fn main() -> ExitCode {
     let done = match Cli::parse().verb {
         Verb::Run(file) => run(&file.config),
-        Verb::Check(file) => check(&file.config),
+        Verb::Check(file) => check::run(&file.config),
         Verb::Status(ask) => verbs::status(&ask),
         Verb::Connections { target, path, ask } => {
             verbs::connections(&ask, target.as_deref(), path.as_deref())
@@ -195,21 +196,6 @@ fn run(file: &Path) -> anyhow::Result<()> {
     // A second TERM waits for nobody.
     runtime.shutdown_background();
     done
-}
-
-fn check(file: &Path) -> anyhow::Result<()> {
-    let config = Config::load(file)?;
-    let targets: usize = config
-        .target_groups
-        .iter()
-        .map(|group| group.targets.len())
-        .sum();
-    println!(
-        "ok: {} listeners, {} target groups, {targets} targets",
-        config.listeners.len(),
-        config.target_groups.len()
-    );
-    Ok(())
 }
 
 fn detach(config: Option<&Path>, force: bool) -> anyhow::Result<()> {

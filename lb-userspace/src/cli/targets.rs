@@ -66,6 +66,18 @@ pub(super) fn list(ask: &Ask) -> anyhow::Result<()> {
                 text(&target["reason"]),
             ]
         }));
+        let unanswered = items(&group["names"]).iter();
+        let unanswered = unanswered.filter(|name| !name["failure"].is_null());
+        rows.extend(unanswered.map(|name| {
+            vec![
+                text(&group["name"]),
+                text(&name["name"]),
+                "no answer".to_owned(),
+                String::new(),
+                String::new(),
+                text(&name["failure"]),
+            ]
+        }));
     }
     table::print(&heading, &rows);
     Ok(())

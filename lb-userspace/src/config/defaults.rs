@@ -73,7 +73,7 @@ pub(super) const STICKINESS_MAX: Duration = Duration::from_secs(7 * 86_400);
 /// Weights are relative; equal ones need not be written.
 pub(super) const WEIGHT: u32 = 1;
 /// AWS's largest weight; keeps sums of weights far from overflow.
-pub(super) const WEIGHT_MAX: u32 = 999;
+pub(crate) const WEIGHT_MAX: u32 = 999;
 /// ALB's shortest slow start.
 pub(super) const SLOW_START_MIN: Duration = Duration::from_secs(30);
 /// ALB's longest slow start.

@@ -20,11 +20,13 @@ mod reader;
 mod rule;
 mod secret;
 mod target_group;
+mod target_name;
 mod template;
 mod units;
 
 use std::collections::HashSet;
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -32,6 +34,7 @@ use std::time::Duration;
 pub(crate) use action::Weighted;
 pub(crate) use action::{Action, Fixed, Forward, Placeholder, Redirect};
 pub(crate) use admin::{Admin, AdminBind};
+pub(crate) use defaults::WEIGHT_MAX;
 #[cfg(test)]
 pub(crate) use error_pages::CODES as ERROR_CODES;
 pub(crate) use error_pages::ErrorPages;
@@ -46,6 +49,7 @@ pub(crate) use target_group::{
     Algorithm, OnUnhealthy, ProxyProtocol, SameSite, Stickiness, StickinessMode, TargetConfig,
     TargetGroup, TargetProtocol, check_target, check_weight,
 };
+pub(crate) use target_name::{Question, TargetName};
 
 use crate::dataplane::Settings;
 use reader::{Problem, Problems, Section};
@@ -65,6 +69,8 @@ pub(crate) struct Config {
     pub(crate) admin: Admin,
     pub(crate) fastpath: Settings,
     pub(crate) limits: Limits,
+    /// Who is asked for the names of targets; empty: who the host asks.
+    pub(crate) resolver: Vec<SocketAddr>,
     pub(crate) listeners: Vec<Listener>,
     pub(crate) target_groups: Vec<TargetGroup>,
 }
@@ -135,6 +141,7 @@ impl Config {
         let admin = admin::read(root.section("admin"));
         let fastpath = fastpath::read(root.section("fastpath"));
         let limits = limits::read(root.section("limits"));
+        let resolver = root.or("resolver", Vec::new());
         let target_groups = read_target_groups(&mut root);
         let pages = error_pages::read(&mut root, &ErrorPages::default());
         let listeners = read_listeners(&mut root, &target_groups, &pages);
@@ -148,6 +155,7 @@ impl Config {
             admin,
             fastpath,
             limits,
+            resolver,
             listeners,
             target_groups,
         }

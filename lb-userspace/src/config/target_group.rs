@@ -11,6 +11,7 @@ use http::header::HeaderName;
 
 use super::reader::Section;
 use super::secret::Secret;
+use super::target_name::{self, Question, TargetName};
 use super::{CheckProtocol, HealthCheck, checked_name, defaults, health_check};
 use crate::tls::{self, Trust};
 
@@ -35,6 +36,8 @@ pub(crate) struct TargetGroup {
     pub(crate) proxy_protocol: ProxyProtocol,
     pub(crate) health_check: HealthCheck,
     pub(crate) targets: Vec<TargetConfig>,
+    /// More of them, which DNS knows by these names.
+    pub(crate) names: Vec<TargetName>,
 }
 
 /// `target_group.protocol`: what targets speak.
@@ -145,7 +148,7 @@ pub(crate) enum SameSite {
     None,
 }
 
-/// `[[target_group.target]]`.
+/// `[[target_group.target]]` with an address.
 #[derive(Debug, Clone)]
 pub(crate) struct TargetConfig {
     pub(crate) address: SocketAddr,
@@ -199,12 +202,7 @@ pub(super) fn read(mut section: Section, names: &mut HashSet<String>) -> Option<
     if matches!(protocol, TargetProtocol::H2c) {
         check_shared(&section, proxy_protocol, health_check.protocol);
     }
-    let mut addresses = HashSet::new();
-    let targets = section
-        .sections("target")
-        .into_iter()
-        .filter_map(|target| read_target(target, &mut addresses))
-        .collect();
+    let (targets, names) = read_targets(section.sections("target"));
     section.finish();
     Some(TargetGroup {
         name: name?,
@@ -218,6 +216,7 @@ pub(super) fn read(mut section: Section, names: &mut HashSet<String>) -> Option<
         proxy_protocol,
         health_check,
         targets,
+        names,
     })
 }
 
@@ -324,20 +323,66 @@ fn read_deregistration_delay(section: &mut Section) -> Duration {
     delay
 }
 
-fn read_target(mut section: Section, taken: &mut HashSet<SocketAddr>) -> Option<TargetConfig> {
-    let address: Option<SocketAddr> = section.required("address");
-    if let Some(address) = address {
-        check_address(&section, address, taken);
+/// A target that stands in the file, one way or the other.
+enum Listed {
+    Address(TargetConfig),
+    Name(TargetName),
+}
+
+fn read_targets(sections: Vec<Section>) -> (Vec<TargetConfig>, Vec<TargetName>) {
+    let (mut addresses, mut questions) = (HashSet::new(), HashSet::new());
+    let (mut targets, mut names) = (Vec::new(), Vec::new());
+    for section in sections {
+        match read_target(section, &mut addresses, &mut questions) {
+            Some(Listed::Address(target)) => targets.push(target),
+            Some(Listed::Name(name)) => names.push(name),
+            None => {}
+        }
     }
+    (targets, names)
+}
+
+fn read_target(
+    mut section: Section,
+    addresses: &mut HashSet<SocketAddr>,
+    questions: &mut HashSet<Question>,
+) -> Option<Listed> {
+    if section.has("srv") {
+        let name = target_name::read_service(&mut section);
+        if let Some(name) = &name {
+            target_name::check_once(&section, "srv", &name.question, questions);
+        }
+        section.finish();
+        return name.map(Listed::Name);
+    }
+    let text: Option<String> = section.required("address");
     let weight = section.or("weight", defaults::WEIGHT);
     if let Err(message) = check_weight(weight) {
         section.problem("weight", message);
     }
+    let listed = text.and_then(|text| read_address(&section, &text, weight));
+    match &listed {
+        Some(Listed::Address(target)) => check_address(&section, target.address, addresses),
+        Some(Listed::Name(name)) => {
+            target_name::check_once(&section, "address", &name.question, questions);
+        }
+        None => {}
+    }
     section.finish();
-    Some(TargetConfig {
-        address: address?,
-        weight,
-    })
+    listed
+}
+
+fn read_address(section: &Section, text: &str, weight: u32) -> Option<Listed> {
+    if let Ok(address) = text.parse() {
+        return Some(Listed::Address(TargetConfig { address, weight }));
+    }
+    match Question::host(text) {
+        Ok(question) => Some(Listed::Name(TargetName { question, weight })),
+        Err(message) => {
+            section.problem("address", message);
+            None
+        }
+    }
 }
 
 /// What a weight may be; the error is a sentence.

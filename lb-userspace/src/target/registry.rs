@@ -1,7 +1,7 @@
 //! All target groups, and the changes that the admin API makes to them. A change
 //! is written to `state_dir` first: what was answered with success survives.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,9 +11,11 @@ use thiserror::Error;
 use tokio::sync::{Notify, mpsc};
 use tracing::{error, info};
 
+use super::answers::{Answers, Difference, NameStatus};
 use super::group::Group;
 use super::member::Drain;
-use super::said::Said;
+use super::said::{Said, Wanted};
+use crate::config::Question;
 use crate::state_dir;
 
 /// What was said through the API, in `state_dir`.
@@ -25,6 +27,8 @@ pub(crate) struct Registry {
     groups: Vec<Arc<Group>>,
     state_dir: PathBuf,
     said: Mutex<Said>,
+    /// Locked after `said`, by who needs both.
+    answers: Mutex<Answers>,
     /// Rings when a deadline may have come nearer.
     changed: Notify,
 }
@@ -72,6 +76,7 @@ impl Registry {
             groups,
             state_dir,
             said: Mutex::new(said),
+            answers: Mutex::default(),
             changed: Notify::new(),
         };
         registry.settle(unix_now());
@@ -105,22 +110,63 @@ impl Registry {
         now: u64,
     ) -> Result<(), Refused> {
         let mut said = self.lock();
-        let file = &group.config.targets;
-        let there = said.merge(&group.name, file, now);
+        let (listed, is_complete) = {
+            let answers = self.answers();
+            let is_complete = answers.is_complete(&group.config);
+            (answers.listed(&group.config, now), is_complete)
+        };
+        let there = said.merge(&group.name, &listed, now);
         let registering = matches!(change, Change::Register { .. });
         if !registering && !there.iter().any(|one| one.address == address) {
             return Err(Refused::Unknown(address));
         }
         let mut next = said.clone();
-        next.forget_gone(&group.name, file, now);
+        // A name that is still to answer may list what seems to be gone.
+        if is_complete {
+            next.forget_gone(&group.name, &listed, now);
+        }
         let until = now.saturating_add(group.config.deregistration_delay.as_secs());
         apply(&mut next, group, address, change, until);
         self.keep(&next)?;
-        group.reconcile(&next.merge(&group.name, file, now));
+        group.reconcile(&next.merge(&group.name, &listed, now));
         *said = next;
         self.changed.notify_one();
         info!(target_group = group.name, target = %address, ?change, "told by the admin API");
         Ok(())
+    }
+
+    /// A name has answered: its targets are these, with these weights. Who left the
+    /// answer is drained.
+    pub(super) fn answered(
+        &self,
+        group: &Group,
+        question: &Question,
+        targets: BTreeMap<SocketAddr, u32>,
+    ) -> Difference {
+        let now = unix_now();
+        let until = now.saturating_add(group.config.deregistration_delay.as_secs());
+        let said = self.lock();
+        let difference = self
+            .answers()
+            .answered(&group.name, question, targets, until);
+        group.reconcile(&self.wanted(&said, group, now));
+        self.changed.notify_one();
+        difference
+    }
+
+    /// A name has not answered; whether the lookup before had not failed.
+    pub(super) fn unanswered(&self, group: &Group, question: &Question, failure: String) -> bool {
+        self.answers().failed(&group.name, question, failure)
+    }
+
+    /// The addresses that a name has.
+    pub(super) fn known(&self, group: &Group, question: &Question) -> Vec<SocketAddr> {
+        self.answers().known(&group.name, question)
+    }
+
+    /// How the names of a group are doing.
+    pub(crate) fn names(&self, group: &Group) -> Vec<NameStatus> {
+        self.answers().status(&group.config)
     }
 
     /// Lets targets leave whose deadline has come, and tells of each drain that is
@@ -149,7 +195,7 @@ impl Registry {
         let said = self.lock();
         let mut next = None;
         for group in &self.groups {
-            let wanted = said.merge(&group.name, &group.config.targets, now);
+            let wanted = self.wanted(&said, group, now);
             group.reconcile(&wanted);
             let deadlines = wanted.iter().filter_map(|one| one.drain);
             let coming = deadlines
@@ -165,7 +211,12 @@ impl Registry {
         let said = self.lock();
         let of_group = |group: &Arc<Group>| {
             let name = group.name.clone();
-            let overdue = said.overdue(&group.name, now);
+            let left = self.answers().take_overdue(&name, now);
+            // Not who has been registered by hand meanwhile.
+            let wanted = self.wanted(&said, group, now);
+            let stays = |address| wanted.iter().any(|one| one.address == address);
+            let left = left.into_iter().filter(|(address, _)| !stays(*address));
+            let overdue = said.overdue(&group.name, now).chain(left);
             overdue
                 .map(|(target, drain)| Over {
                     target_group: name.clone(),
@@ -175,6 +226,12 @@ impl Registry {
                 .collect::<Vec<_>>()
         };
         self.groups.iter().flat_map(of_group).collect()
+    }
+
+    /// What the targets of a group should be.
+    fn wanted(&self, said: &Said, group: &Group, now: u64) -> Vec<Wanted> {
+        let listed = self.answers().listed(&group.config, now);
+        said.merge(&group.name, &listed, now)
     }
 
     fn keep(&self, said: &Said) -> Result<(), Refused> {
@@ -189,6 +246,10 @@ impl Registry {
 
     fn lock(&self) -> MutexGuard<'_, Said> {
         self.said.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn answers(&self) -> MutexGuard<'_, Answers> {
+        self.answers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

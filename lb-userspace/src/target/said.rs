@@ -1,8 +1,9 @@
 //! What was said of targets through the admin API: its file, and how it is laid
-//! over the configuration.
+//! over the configuration and what DNS answers.
 //!
 //! The rule: **the API has the last word on what it was told, the file on the
-//! rest.** A target is there if the file names it or the API registered it, unless
+//! rest.** A target is there if the file lists it (its address, or a name that DNS
+//! knows it by) or the API registered it, unless
 //! the API deregistered it since. A weight that the API was told goes before the
 //! file's. A drain goes on until its deadline, or until the target is made ready.
 
@@ -12,7 +13,6 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use super::member::Drain;
-use crate::config::TargetConfig;
 
 /// Of the file's shape; another is another version's file.
 const VERSION: u32 = 1;
@@ -40,7 +40,7 @@ pub(super) struct Entry {
 }
 
 /// What one target of a group should be.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Wanted {
     pub(super) address: SocketAddr,
     pub(super) weight: u32,
@@ -82,11 +82,11 @@ impl Said {
         group.entry(address).or_default()
     }
 
-    /// Forgets targets that have left and that the file does not name: there is
-    /// nothing left to hold against it.
-    pub(super) fn forget_gone(&mut self, group: &str, file: &[TargetConfig], now: u64) {
+    /// Forgets targets that have left and that are not listed: there is nothing left
+    /// to hold against it.
+    pub(super) fn forget_gone(&mut self, group: &str, listed: &[Wanted], now: u64) {
         if let Some(entries) = self.target_groups.get_mut(group) {
-            entries.retain(|address, entry| !entry.has_left(now) || names(file, *address));
+            entries.retain(|address, entry| !entry.has_left(now) || lists(listed, *address));
         }
     }
 
@@ -102,38 +102,59 @@ impl Said {
             .filter(move |(_, drain)| drain.until <= now)
     }
 
-    /// The targets of a group: those of the file in its order, then the others.
-    pub(super) fn merge(&self, group: &str, file: &[TargetConfig], now: u64) -> Vec<Wanted> {
+    /// The targets of a group: those listed in their order, then the others.
+    pub(super) fn merge(&self, group: &str, listed: &[Wanted], now: u64) -> Vec<Wanted> {
         let none = BTreeMap::new();
         let entries = self.target_groups.get(group).unwrap_or(&none);
-        let from_file = file
+        let from_list = listed
             .iter()
-            .map(|target| (target.address, target.weight, entries.get(&target.address)));
+            .map(|target| (target.clone(), entries.get(&target.address)));
         let from_api = entries
             .iter()
-            .filter(|(address, entry)| entry.registered && !names(file, **address))
-            .map(|(address, entry)| (*address, 1, Some(entry)));
-        from_file
+            .filter(|(address, entry)| entry.registered && !lists(listed, **address))
+            .map(|(address, entry)| (Wanted::new(*address), Some(entry)));
+        from_list
             .chain(from_api)
-            .filter(|(_, _, entry)| !entry.is_some_and(|entry| entry.has_left(now)))
-            .map(|(address, weight, entry)| Wanted {
-                address,
-                weight: entry.and_then(|entry| entry.weight).unwrap_or(weight),
-                drain: entry.and_then(|entry| entry.drain),
+            .filter(|(_, entry)| !entry.is_some_and(|entry| entry.has_left(now)))
+            .map(|(target, entry)| match entry {
+                Some(entry) => entry.over(target),
+                None => target,
             })
             .collect()
     }
 }
 
+impl Wanted {
+    /// With what nothing else is said of.
+    fn new(address: SocketAddr) -> Self {
+        Self {
+            address,
+            weight: 1,
+            drain: None,
+        }
+    }
+}
+
 impl Entry {
+    /// What was said, laid over what is listed.
+    fn over(&self, listed: Wanted) -> Wanted {
+        // Registered by hand, it stays when DNS lets go of it.
+        let leaving = listed.drain.filter(|_| !self.registered);
+        Wanted {
+            address: listed.address,
+            weight: self.weight.unwrap_or(listed.weight),
+            drain: self.drain.or(leaving),
+        }
+    }
+
     fn has_left(&self, now: u64) -> bool {
         self.drain
             .is_some_and(|drain| drain.leave && drain.until <= now)
     }
 }
 
-fn names(file: &[TargetConfig], address: SocketAddr) -> bool {
-    file.iter().any(|target| target.address == address)
+fn lists(listed: &[Wanted], address: SocketAddr) -> bool {
+    listed.iter().any(|target| target.address == address)
 }
 
 #[cfg(test)]
@@ -146,12 +167,12 @@ mod tests {
         SocketAddr::from(([10, 0, 0, number], 80))
     }
 
-    fn file(numbers: &[u8]) -> Vec<TargetConfig> {
+    fn file(numbers: &[u8]) -> Vec<Wanted> {
         numbers
             .iter()
-            .map(|number| TargetConfig {
-                address: address(*number),
+            .map(|number| Wanted {
                 weight: 7,
+                ..Wanted::new(address(*number))
             })
             .collect()
     }
@@ -215,6 +236,25 @@ mod tests {
             leave: false,
         });
         assert_eq!(merged(&said, &[1], 1_000), [(address(1), 7, true)]);
+    }
+
+    #[test]
+    fn what_dns_lets_go_of_stays_if_it_was_registered_by_hand() {
+        let drain = Drain {
+            until: 100,
+            leave: true,
+        };
+        let leaving = Wanted {
+            drain: Some(drain),
+            ..Wanted::new(address(1))
+        };
+        let listed = [leaving];
+        let mut said = Said::default();
+        said.entry(GROUP, address(1)).weight = Some(3);
+        assert_eq!(said.merge(GROUP, &listed, 0)[0].drain, Some(drain));
+        said.entry(GROUP, address(1)).registered = true;
+        assert_eq!(said.merge(GROUP, &listed, 0)[0].drain, None);
+        assert_eq!(said.merge(GROUP, &[], 100)[0].weight, 3);
     }
 
     #[test]
