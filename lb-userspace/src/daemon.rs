@@ -29,7 +29,7 @@ use crate::room::{Room, Sources};
 use crate::selection::{Address, KERNEL, Selection};
 use crate::target::{Follower, Group, Registry, Resolver, start_checks};
 use crate::tls::{self, Certificates, Rotation};
-use crate::{capacity, id, listen, names, retire, state_dir};
+use crate::{capacity, id, listen, names, retire, state_dir, upgrades};
 
 /// Between two looks whether the last flow is booked.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
@@ -62,6 +62,12 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     follow_names(&config, &registry, &events, &shared).await;
     let first_checks = start_checks(registry.groups(), &shared.metrics);
     tokio::spawn(Occupancy::new(registry.clone(), dataplane.clone()).run());
+    let watched = upgrades::watch(
+        config.listeners.clone(),
+        shared.metrics.clone(),
+        events.clone(),
+    );
+    tokio::spawn(watched);
     let admin = Arc::new(administer(&config, registry, &shared, events));
     let ender = admin.ender.clone();
     let retiring = retire::run(drains, ender, config.end_window, admin.events.clone());

@@ -31,6 +31,7 @@ mod selection;
 mod state_dir;
 mod target;
 mod tls;
+mod upgrades;
 
 use std::process::ExitCode;
 

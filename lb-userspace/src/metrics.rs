@@ -56,13 +56,35 @@ pub(crate) enum Upgrade {
     Failed,
 }
 
+/// Requests, and what of them were upgrades.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Traffic {
+    /// All that were answered.
+    pub(crate) requests: u64,
+    /// Those that wanted to become a WebSocket.
+    pub(crate) requested: u64,
+    /// Those that did.
+    pub(crate) accepted: u64,
+}
+
+impl Traffic {
+    /// What has come since.
+    pub(crate) fn since(self, earlier: Self) -> Self {
+        Self {
+            requests: self.requests.saturating_sub(earlier.requests),
+            requested: self.requested.saturating_sub(earlier.requested),
+            accepted: self.accepted.saturating_sub(earlier.accepted),
+        }
+    }
+}
+
 /// All counters of the daemon.
 #[derive(Debug)]
 pub(crate) struct Metrics {
     registry: Registry,
     requests: IntCounterVec,
     request_duration: HistogramVec,
-    upgrades_requested: IntCounter,
+    upgrades_requested: IntCounterVec,
     upgrades: IntCounterVec,
     stickiness: IntCounterVec,
     rejected: IntCounterVec,
@@ -124,11 +146,15 @@ impl Metrics {
                 &["listener", "target_group"],
                 &REQUEST_SECONDS,
             )?,
-            upgrades_requested: new.counter("upgrades_requested_total", "Requests to upgrade")?,
+            upgrades_requested: new.counters(
+                "upgrades_requested_total",
+                "Requests to upgrade",
+                &["listener", "target_group"],
+            )?,
             upgrades: new.counters(
                 "upgrades_total",
                 "What became of requests to upgrade",
-                &["listener", "result"],
+                &["listener", "target_group", "result"],
             )?,
             stickiness: new.counters(
                 "stickiness_total",
@@ -185,18 +211,36 @@ impl Metrics {
         duration.observe(took.as_secs_f64());
     }
 
-    pub(crate) fn upgrade_requested(&self) {
-        self.upgrades_requested.inc();
+    pub(crate) fn upgrade_requested(&self, listener: &str, group: &str) {
+        self.upgrades_requested
+            .with_label_values(&[listener, group])
+            .inc();
     }
 
-    pub(crate) fn upgrade(&self, listener: &str, result: Upgrade) {
+    /// What there was so far of a listener's requests for a group.
+    pub(crate) fn traffic(&self, listener: &str, group: &str) -> Traffic {
+        let names = [listener, group];
+        let accepted = [listener, group, "accepted"];
+        Traffic {
+            requests: self
+                .request_duration
+                .with_label_values(&names)
+                .get_sample_count(),
+            requested: self.upgrades_requested.with_label_values(&names).get(),
+            accepted: self.upgrades.with_label_values(&accepted).get(),
+        }
+    }
+
+    pub(crate) fn upgrade(&self, listener: &str, group: &str, result: Upgrade) {
         let result = match result {
             Upgrade::Accepted => "accepted",
             Upgrade::RefusedByTarget => "refused_by_target",
             Upgrade::Rejected => "rejected",
             Upgrade::Failed => "failed",
         };
-        self.upgrades.with_label_values(&[listener, result]).inc();
+        self.upgrades
+            .with_label_values(&[listener, group, result])
+            .inc();
     }
 
     pub(crate) fn verdict(&self, group: &str, verdict: &str) {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use lb_tests::client::{Answer, Client, cookie_of, who};
-use lb_tests::daemon::Config;
+use lb_tests::daemon::{Config, Daemon};
 use lb_tests::lab::Lab;
 use lb_tests::scene::{Scene, play};
 use lb_tests::until::{until, when};
@@ -102,6 +102,15 @@ async fn a_web_socket_goes_where_the_cookie_says() -> Result<()> {
                 "not on {}",
                 first.body
             );
+        }
+        let admin = &scene.daemon.admin;
+        let names = "listener=\"web\"";
+        let group = "target_group=\"chat\"";
+        let asked = format!("limpet_upgrades_requested_total{{{names},{group}}}");
+        let accepted = format!("limpet_upgrades_total{{{names},result=\"accepted\",{group}}}");
+        for metric in [asked, accepted] {
+            let count = admin.metric_of(&metric).await?;
+            ensure!(count == 6.0, "{metric} is {count}");
         }
         Ok(())
     })
@@ -304,7 +313,7 @@ async fn an_address_keeps_its_target_by_tcp_too() -> Result<()> {
     let log = lab.run().directory().join("access.log");
     let mut config = Config {
         stickiness: "source_ip",
-        ..Config::new(&lab, "tc")
+        ..Config::new(&lab, "off")
     };
     config.more.log = format!("access = {{ to = {log:?} }}");
     config.more.tables = format!(
@@ -343,5 +352,65 @@ async fn an_address_keeps_its_target_by_tcp_too() -> Result<()> {
         ensure!(answer.body == second.body, "{} moved", answer.body);
     }
     ensure!(verdicts(&scene, "down").await? == 7.0);
+    Ok(())
+}
+
+/// One balancer after the other, each with its targets in another order and with other
+/// secrets: nobody moves who has a cookie that one of them opens.
+#[tokio::test(flavor = "multi_thread")]
+async fn other_balancers_and_newer_secrets_move_nobody() -> Result<()> {
+    let lab = Lab::new()?;
+    let secret = |name: &str| -> Result<String> {
+        let file = lab.run().directory().join(name);
+        std::fs::write(&file, format!("the secret called {name}"))?;
+        Ok(format!("{file:?}"))
+    };
+    let (old, new) = (secret("old")?, secret("new")?);
+    let config = |targets: &[usize], secrets: &[&String]| {
+        let mut config = Config::new(&lab, "off");
+        config.targets = targets.iter().map(|number| lab.target(*number)).collect();
+        let secrets: Vec<&str> = secrets.iter().map(|secret| secret.as_str()).collect();
+        config.more.stickiness = format!("secret_files = [{}]", secrets.join(", "));
+        config
+    };
+    let mut scene = Scene::set(&lab, &config(&[1, 2], &[&old])).await?;
+    let mut sessions = Vec::<(String, String)>::new();
+    for (targets, secrets) in [
+        (&[1, 2][..], &[&old][..]),
+        // Grown, in another order, and the next secret is known everywhere.
+        (&[3, 2, 1], &[&old, &new]),
+        (&[2, 1, 3], &[&new, &old]),
+    ] {
+        scene.daemon.kill9()?;
+        let daemon = Daemon::start(&lab, &config(targets, secrets)).await?;
+        drop(std::mem::replace(&mut scene.daemon, daemon));
+        for (cookie, target) in &sessions {
+            let answer = scene.client.get("/", Some(cookie)).await?;
+            ensure!(answer.body == *target, "{} not {target}", answer.body);
+            ensure!(answer.cookie().is_none(), "a new cookie for nothing");
+        }
+        for _ in 0..4 {
+            let answer = scene.client.get("/", None).await?;
+            sessions.push((answer.cookie().context("no cookie")?, answer.body));
+        }
+    }
+    // The old secret is gone, and so is target 1: only those move who must.
+    scene.daemon.kill9()?;
+    let daemon = Daemon::start(&lab, &config(&[3, 2], &[&new])).await?;
+    drop(std::mem::replace(&mut scene.daemon, daemon));
+    let (olds, news) = sessions.split_at(8);
+    for (cookie, target) in news {
+        let answer = scene.client.get("/", Some(cookie)).await?;
+        let stays = answer.cookie().is_none() && answer.body == *target;
+        ensure!(stays == (target != "target-1"), "{target}: {answer:?}");
+    }
+    for (cookie, _) in olds {
+        let answer = scene.client.get("/", Some(cookie)).await?;
+        ensure!(
+            answer.status == 200 && answer.cookie().is_some(),
+            "{answer:?}"
+        );
+    }
+    ensure!(verdicts(&scene, "invalid").await? == 8.0);
     Ok(())
 }

@@ -18,6 +18,10 @@ const DEBIAN_COMPILER: [&str; 3] = ["rustc-web", "libstd-rust-web-dev-bpf", "llv
 const BPF_LINKER: &str = "0.13.0";
 /// Versions of LLVM that this bpf-linker can be built on, the best first.
 const LLVM: [&str; 3] = ["22", "23", "21"];
+/// What runs the applications of the lab, and what installs them.
+const NODE: [Tool; 2] = [("node", "nodejs"), ("npm", "npm")];
+/// The exact versions of all of them.
+const LOCK: &str = "package-lock.json";
 /// Package lists older than this are fetched again before installing.
 const LISTS_KEEP: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -57,6 +61,29 @@ pub(crate) fn tools(tools: &[Tool]) -> Result<()> {
         );
     }
     apt(&packages)
+}
+
+/// The applications that `tests/apps` names, into `target/apps`.
+pub(crate) fn apps() -> Result<()> {
+    tools(&NODE)?;
+    let (wanted, apps) = (workspace::root().join("tests/apps"), workspace::apps());
+    let lock = fs::read(wanted.join(LOCK)).context("tests/apps")?;
+    // Written when they are all there.
+    let installed = apps.join("installed.json");
+    if fs::read(&installed).is_ok_and(|installed| installed == lock) {
+        return Ok(());
+    }
+    say("installing the applications of tests/apps into target/apps (npm)");
+    fs::create_dir_all(&apps)?;
+    for file in ["package.json", LOCK] {
+        fs::copy(wanted.join(file), apps.join(file)).context(file)?;
+    }
+    shell::run(
+        shell::command("npm")
+            .args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"])
+            .current_dir(&apps),
+    )?;
+    Ok(fs::write(installed, lock)?)
 }
 
 fn compiler() -> Result<()> {

@@ -40,6 +40,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         "the lab makes network namespaces and loads BPF programs",
     )?;
     install::tools(&TOOLS)?;
+    install::apps()?;
     let limpet = build::run()?;
     interrupt::wait_for_children();
     let tested = shell::run(

@@ -20,6 +20,11 @@ pub(crate) fn limpet() -> PathBuf {
     target().join("release/limpet")
 }
 
+/// Applications that the lab puts behind the balancer.
+pub(crate) fn apps() -> PathBuf {
+    root().join("target/apps")
+}
+
 /// Tools the xtask builds for itself; `cargo clean` removes them too.
 pub(crate) fn tools() -> PathBuf {
     root().join("target/tools")

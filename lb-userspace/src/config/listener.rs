@@ -1,6 +1,6 @@
 //! `[[listener]]`: where clients arrive and what is done with them.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -65,6 +65,19 @@ impl Listener {
     pub(crate) fn tells_subjects(&self) -> bool {
         let clients = self.client_certificates.as_ref();
         clients.is_some_and(|clients| clients.asked == Asked::Subject)
+    }
+
+    /// All target groups that its actions lead to, each once.
+    pub(crate) fn target_groups(&self) -> BTreeSet<&str> {
+        let rules = self.rules.iter().map(|rule| &rule.action);
+        rules
+            .chain([&self.action])
+            .filter_map(|action| match action {
+                Action::Forward(to) => Some(to),
+                Action::Redirect(_) | Action::Fixed(_) => None,
+            })
+            .flat_map(|to| to.groups.iter().map(|item| item.target_group.as_str()))
+            .collect()
     }
 
     /// The one target group of its own action, if that has one.

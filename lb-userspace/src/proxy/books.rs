@@ -38,6 +38,7 @@ pub(super) struct Books {
     /// `None`: no target was to have it.
     route: Option<Arc<Route>>,
     origin: Origin,
+    wants_upgrade: bool,
     answered: bool,
     upgraded: bool,
     line: Open,
@@ -73,6 +74,7 @@ impl Books {
             begun: Instant::now(),
             route: None,
             origin: Origin::Target,
+            wants_upgrade: false,
             answered: false,
             upgraded: false,
             line,
@@ -84,6 +86,17 @@ impl Books {
         self.line
             .note(|record| record.target_group = Some(route.group.name.clone()));
         self.route = Some(route.clone());
+    }
+
+    /// The client asks for a WebSocket.
+    pub(super) fn wants_upgrade(&mut self) {
+        self.wants_upgrade = true;
+    }
+
+    /// The group that was to have the request; empty where none was.
+    pub(super) fn target_group(&self) -> &str {
+        let route = self.route.as_ref();
+        route.map_or("", |route| &route.group.name)
     }
 
     /// A target has been chosen.
@@ -163,7 +176,12 @@ impl Books {
 
     fn count(&mut self, status: StatusCode) {
         self.answered = true;
-        let group = self.route.as_ref().map_or("", |route| &route.group.name);
+        let group = self.target_group();
+        if self.wants_upgrade {
+            let listener = &self.proxy.listener.name;
+            let metrics = &self.proxy.shared.metrics;
+            metrics.upgrade_requested(listener, group);
+        }
         self.proxy.shared.metrics.request(
             &self.proxy.listener.name,
             group,

@@ -62,7 +62,7 @@ impl Proxy {
     ) -> Result<Response<Reply>, Fault> {
         let wanted = websocket::is_wanted(&head.headers);
         if wanted {
-            self.shared.metrics.upgrade_requested();
+            books.wants_upgrade();
         }
         let version = head.version;
         let mut result = match gate::check(&mut head) {
@@ -74,7 +74,8 @@ impl Proxy {
                 result = result.and_then(|response| no_false_opening(response, books));
             }
             let outcome = outcome(&result, books);
-            self.shared.metrics.upgrade(&self.listener.name, outcome);
+            let (listener, group) = (&self.listener.name, books.target_group());
+            self.shared.metrics.upgrade(listener, group, outcome);
         }
         result
     }

@@ -127,8 +127,8 @@ async fn opens_is_listed_and_its_halves_close_alone() {
     assert_eq!(listed[0].bytes(), (4, 19));
     let metrics = lab.metrics.render().expect("metrics");
     for line in [
-        "limpet_upgrades_requested_total 1",
-        r#"limpet_upgrades_total{listener="secure",result="accepted"} 1"#,
+        r#"limpet_upgrades_requested_total{listener="secure",target_group="chat"} 1"#,
+        r#"limpet_upgrades_total{listener="secure",result="accepted",target_group="chat"} 1"#,
         r#"code="200",listener="secure",origin="target",target_group="chat"} 1"#,
     ] {
         assert!(metrics.contains(line), "{line}\n{metrics}");
