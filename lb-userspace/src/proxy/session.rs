@@ -257,3 +257,7 @@ pub(super) fn nonce() -> Option<Nonce> {
 #[cfg(test)]
 #[path = "session_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "pick_costs.rs"]
+mod pick_costs;

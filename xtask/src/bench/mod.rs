@@ -8,6 +8,7 @@ mod generator;
 mod handoff;
 mod http;
 mod numbers;
+mod pick;
 mod poller;
 mod server;
 mod soak;
@@ -41,6 +42,8 @@ pub(crate) enum Benchmark {
     /// What asks by HTTP/1.1, started by that in the client's namespace.
     #[command(hide = true)]
     HttpCaller(http::caller::Options),
+    /// Stickiness: cost of a cookie and of a pick, and of both to requests.
+    Pick(pick::Options),
     /// The load generator, started by those in the client's namespace.
     #[command(hide = true)]
     Generator(generator::Options),
@@ -63,6 +66,7 @@ pub(crate) fn run(benchmark: &Benchmark) -> Result<()> {
         Benchmark::Handoff(options) => handoff::run(options),
         Benchmark::Http(options) => http::run(options),
         Benchmark::HttpCaller(options) => http::caller::run(options),
+        Benchmark::Pick(options) => pick::run(options),
         Benchmark::Generator(options) => generator::run(options),
         Benchmark::Server { listen } => server::run(*listen),
     }
