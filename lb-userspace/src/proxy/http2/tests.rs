@@ -8,8 +8,9 @@ use http::{HeaderMap, Request, StatusCode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::lab::{self, Client, GOAWAY, Raw, body, get};
-use crate::proxy::tls_lab::{Lab, head, read};
+use super::lab::{self, Client, DATA, GOAWAY, Raw, body, get};
+use crate::config::{Limits, Protocol};
+use crate::proxy::tls_lab::{Lab, head, limits, read};
 
 const HOUR: Duration = Duration::from_secs(3600);
 /// Short, and long enough for what must come before it has passed.
@@ -238,6 +239,22 @@ async fn an_answer_that_nobody_takes_is_reset_alone() {
         answer.await.expect("an answer").status(),
         StatusCode::NO_CONTENT
     );
+}
+
+#[tokio::test]
+async fn an_old_connection_takes_no_more_and_answers_what_it_has() {
+    let limits = Limits {
+        connection_lifetime: SECOND,
+        ..limits()
+    };
+    let lab = Lab::with(Protocol::Https, HOUR, limits).await;
+    let mut raw = Raw::new(&lab, &lab::request(1)).await;
+    let (mut target, _) = asked(&lab).await;
+    let goaway = raw.reader.next_of(GOAWAY).await;
+    assert_eq!(goaway.reason(), Reason::NO_ERROR);
+    target.write_all(OK).await.expect("written");
+    let answer = raw.reader.next_of(DATA).await;
+    assert_eq!((answer.stream, &answer.payload[..]), (1, &b"hi"[..]));
 }
 
 #[tokio::test]
