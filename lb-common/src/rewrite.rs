@@ -60,16 +60,16 @@ impl<'a> Translation<'a> {
         }
     }
 
-    /// The window field as the receiver must see it: never zero from non-zero,
-    /// which would stop a sender that has room.
+    /// The window field as the receiver must see it, rounded down: less than a unit is
+    /// none. Told of a whole unit, a sender would fill it, have that dropped and send it
+    /// again ever more rarely; told of none it probes, and hears at once of the next
+    /// window, which its peer does not make as small (RFC 9293 section 3.8.6.2.2).
     #[inline(always)]
     pub const fn window(&self, field: u16) -> u16 {
         let bytes = (field as u32) << self.scale_sent;
         let scaled = bytes >> self.scale_expected;
         if scaled > 0xffff {
             0xffff
-        } else if scaled == 0 && field != 0 {
-            1
         } else {
             scaled as u16
         }

@@ -30,11 +30,10 @@ pub(crate) fn at_target(pair: &Pair, sent: &Plain, pieces: &[Piece]) -> Plain {
     }
 }
 
-/// Scaled down and up again, in whole numbers.
+/// In whole units of what the receiver was told.
 fn window(field: u16, sent: u8, announced: u8) -> u16 {
     let bytes = u64::from(field) * (1 << sent);
-    let least = u64::from(field != 0);
-    u16::try_from((bytes / (1 << announced)).max(least)).unwrap_or(u16::MAX)
+    u16::try_from(bytes / (1 << announced)).unwrap_or(u16::MAX)
 }
 
 fn option(pair: &Pair, piece: &Piece) -> Vec<u8> {
