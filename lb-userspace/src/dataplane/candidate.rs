@@ -11,7 +11,7 @@ use tokio::net::{TcpSocket, TcpStream};
 
 use super::active::Active;
 use super::address;
-use super::judge::{Leg, PROMISED_WINDOW, judge, takes};
+use super::judge::{Leg, PROMISED_WINDOW, judge, takes, unobserved};
 use super::ports::REST_TIME_WAIT;
 use super::socket::{self, Positions, Repaired, option};
 use super::table::Entry;
@@ -309,6 +309,10 @@ fn decide(
     legs.1.announced_mss = legs.1.announced_mss.min(told);
     let waiting = [legs.0.at.unacknowledged != 0, legs.1.at.unacknowledged != 0];
     let handoff = match judge(&flow, &legs.0, &legs.1) {
+        Err(Handoff::Never(Refusal::Unobserved)) => {
+            let now = active.read(&entry.client)?.unwrap_or_default();
+            unobserved(flow.word, now.word)
+        }
         Err(refused) => refused,
         Ok(shifts) => match active.commit(entry, flow.word, shifts)? {
             true => Handoff::Committed,

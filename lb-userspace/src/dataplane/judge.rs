@@ -119,6 +119,16 @@ fn quiet(flow: &Flow, leg: &Leg, side: Side) -> Result<(), Handoff> {
     Ok(())
 }
 
+/// The word that was judged is older than what the sockets said: a packet that they have
+/// heard of may have come in between. Only if the word is still the same was it never
+/// seen.
+pub(super) fn unobserved(judged: u64, now: u64) -> Handoff {
+    match now == judged {
+        true => Handoff::Never(Refusal::Unobserved),
+        false => Handoff::NotNow(Refusal::Pending),
+    }
+}
+
 /// The largest segment the far end of a leg takes, as an MSS is announced.
 pub(super) fn takes(options: u8, send_mss: u32) -> u32 {
     match options & option::TIMESTAMPS {

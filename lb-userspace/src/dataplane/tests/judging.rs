@@ -3,7 +3,7 @@
 use lb_common::flow::{BLANK_SACK, Flow, Half, Shifts, Side};
 use lb_common::word;
 
-use super::super::judge::{Leg, PROMISED_WINDOW, judge};
+use super::super::judge::{Leg, PROMISED_WINDOW, judge, unobserved};
 use super::super::socket::{Positions, option};
 use super::super::types::{Handoff, Refusal};
 
@@ -245,4 +245,15 @@ fn a_lasting_reason_comes_before_a_passing_one() {
     case.target.options |= option::ECN;
     let judged = judge(&case.flow, &case.client, &case.target);
     assert_eq!(judged, NEVER(Refusal::Options));
+}
+
+#[test]
+fn what_was_seen_since_the_word_was_read_is_not_unobserved() {
+    let before = word::STAMPED | word::SEEN;
+    let since = before | word::SEEN << word::TARGET_SHIFT;
+    assert_eq!(unobserved(before, since), Handoff::NotNow(Refusal::Pending));
+    assert_eq!(
+        unobserved(before, before),
+        Handoff::Never(Refusal::Unobserved)
+    );
 }
