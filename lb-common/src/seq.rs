@@ -7,12 +7,6 @@ pub const fn after(a: u32, b: u32) -> bool {
     (a.wrapping_sub(b) as i32) > 0
 }
 
-/// The later of two positions.
-#[inline(always)]
-pub const fn later(a: u32, b: u32) -> u32 {
-    if after(a, b) { a } else { b }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -22,6 +16,5 @@ mod tests {
         assert!(after(5, u32::MAX - 5));
         assert!(!after(u32::MAX - 5, 5));
         assert!(!after(7, 7));
-        assert_eq!(later(3, u32::MAX), 3);
     }
 }

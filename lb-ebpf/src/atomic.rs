@@ -6,6 +6,11 @@
 
 use core::intrinsics::{AtomicOrdering, atomic_cxchg, atomic_or, atomic_xadd};
 
+use lb_common::seq::after;
+
+/// Attempts to raise a position against other CPUs.
+const TRIES: usize = 4;
+
 /// Adds and returns the value before.
 ///
 /// # Safety
@@ -48,4 +53,25 @@ pub unsafe fn compare_exchange_u32(at: *mut u32, old: u32, new: u32) -> u32 {
     unsafe {
         atomic_cxchg::<u32, { AtomicOrdering::SeqCst }, { AtomicOrdering::SeqCst }>(at, old, new).0
     }
+}
+
+/// Raises a position in a stream that other CPUs may raise too: storing the later of two
+/// could bring back what another has passed meanwhile. `false`: lost the race too often.
+///
+/// # Safety
+/// As for [`compare_exchange_u32`].
+#[inline(always)]
+pub unsafe fn raise(at: *mut u32, to: u32) -> bool {
+    for _ in 0..TRIES {
+        // SAFETY: by this function's contract.
+        let now = unsafe { at.read_volatile() };
+        if !after(to, now) {
+            return true;
+        }
+        // SAFETY: as above.
+        if unsafe { compare_exchange_u32(at, now, to) } == now {
+            return true;
+        }
+    }
+    false
 }

@@ -4,7 +4,7 @@ use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
 use lb_common::event::Event;
 use lb_common::flow::{Flow, SCALE_MASK, Side};
 use lb_common::packet::{Segment, flags};
-use lb_common::seq::{after, later};
+use lb_common::seq::after;
 use lb_common::track::{acknowledges, fits_committed, reset_expected};
 use lb_common::word;
 
@@ -31,7 +31,7 @@ pub fn rested(found: &Found<'_>) -> bool {
 pub fn account(found: &Found<'_>, segment: &Segment, ifindex: u32) {
     // SAFETY: an element of FLOWS (lookup.rs), valid until the program returns.
     // Its fields are plain integers; two CPUs on one side's packets at once can
-    // cost a count or the newest of two records, which the next packet mends.
+    // cost a count. Positions are raised atomically.
     let flow = unsafe { &mut *found.flow };
     let near = found.side.index();
     flow.packets[near] += 1;
@@ -56,8 +56,13 @@ fn record(flow: &mut Flow, found: &Found<'_>, segment: &Segment, ifindex: u32) {
         // The sender's path may have moved; see route.rs for who needs to know.
         flow.shifts.ifindex[found.side.index()] = ifindex;
     }
-    half.passed_end = later(segment.end(), half.passed_end);
-    half.last_ack = later(segment.ack, half.last_ack);
+    // The last packets of a flow have none behind them that would mend a lost record: its
+    // end would never be known.
+    // SAFETY: fields of an element of FLOWS, see `account`.
+    unsafe {
+        atomic::raise(&raw mut half.passed_end, segment.end());
+        atomic::raise(&raw mut half.last_ack, segment.ack);
+    }
     half.window = segment.window as u32;
     if fresh && segment.payload > 0 {
         // SAFETY: a helper without arguments.

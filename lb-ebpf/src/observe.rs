@@ -3,14 +3,11 @@
 use lb_common::flow::{Flow, Side};
 use lb_common::packet::{Packet, Segment, flags};
 use lb_common::rewrite::timestamp;
-use lb_common::seq::{after, later};
+use lb_common::seq::after;
 use lb_common::track::fits_observed;
 use lb_common::word;
 
 use crate::{atomic, maps};
-
-/// Attempts to raise a record against another CPU before giving up on the flow.
-const TRIES: usize = 4;
 
 /// Records the packet and returns the state word that decides about it: without
 /// [`word::COMMITTED`] the packet is the stack's.
@@ -68,8 +65,8 @@ fn record<P: Packet>(
     segment: &Segment,
     before: u64,
 ) -> u64 {
-    // SAFETY: as in `observe`; plain reads and writes of aligned 32-bit fields,
-    // races on them are accounted for below.
+    // SAFETY: as in `observe`; aligned 32-bit fields. Positions are raised atomically;
+    // of windows and stamps another CPU's may stay, which is as new.
     let half = unsafe { &mut (*flow).halves[side.index()] };
     if before & word::of(side, word::SEEN) == 0 {
         if !segment.has(flags::ACK) || segment.has(flags::RST) {
@@ -81,11 +78,14 @@ fn record<P: Packet>(
         return 0;
     }
     let mut news = word::of(side, word::SEEN);
-    if !raise(&raw mut half.passed_end, segment.end()) {
+    // SAFETY: a field of the entry, as above.
+    if !unsafe { atomic::raise(&raw mut half.passed_end, segment.end()) } {
+        // The handoff would overlook a packet.
         news |= word::UNTRACKED;
     }
     if segment.has(flags::ACK) {
-        half.last_ack = later(segment.ack, half.last_ack);
+        // SAFETY: as above. Lost too often, it is what the next one mends.
+        unsafe { atomic::raise(&raw mut half.last_ack, segment.ack) };
         // The window of a SYN is not scaled (RFC 7323 section 2.2).
         if !segment.has(flags::SYN) {
             half.window = segment.window as u32;
@@ -109,22 +109,4 @@ fn record<P: Packet>(
 #[inline(always)]
 fn stamp<P: Packet>(packet: &P, segment: &Segment) -> Option<u32> {
     timestamp(packet, segment, maps::options()?)
-}
-
-/// Raises a position that other CPUs may raise too; a lost update would let the
-/// handoff overlook a packet. `false`: lost the race too often.
-#[inline(always)]
-fn raise(at: *mut u32, to: u32) -> bool {
-    for _ in 0..TRIES {
-        // SAFETY: `at` is a 4-byte aligned field of a map value (see `observe`).
-        let now = unsafe { at.read_volatile() };
-        if !after(to, now) {
-            return true;
-        }
-        // SAFETY: as above.
-        if unsafe { atomic::compare_exchange_u32(at, now, to) } == now {
-            return true;
-        }
-    }
-    false
 }

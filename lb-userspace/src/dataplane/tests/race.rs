@@ -1,5 +1,6 @@
 //! Packets and commits at the same time on all processors: the word that a commit
-//! won on counts exactly the packets that were given to the stack.
+//! won on counts exactly the packets that were given to the stack, and no packet takes
+//! back what another has recorded.
 
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
@@ -20,6 +21,8 @@ const AFTERWARDS: usize = 5;
 /// Packets that must have passed before a commit is tried, more each round.
 const STEP: u64 = 3;
 const COUNT: u64 = (1 << 48) - 1;
+/// Positions recorded while repeated packets are.
+const POSITIONS: u32 = 5_000;
 
 #[test]
 fn no_packet_is_both_passed_and_missing_in_the_word() {
@@ -30,6 +33,39 @@ fn no_packet_is_both_passed_and_missing_in_the_word() {
                 kernel.put(&entry);
                 one_round(kernel, &sample, &entry, round as u64 * STEP);
             }
+        }
+    });
+}
+
+/// One processor has new packets of a side, another an old one again and again.
+#[test]
+fn no_packet_takes_back_a_position() {
+    with_kernel(|kernel| {
+        for sample in samples() {
+            let entry = sample.committed(kernel.routes);
+            kernel.put(&entry);
+            let done = AtomicBool::new(false);
+            let old = sample.segment(Side::Client);
+            let (kernel, start) = (&*kernel, Barrier::new(2));
+            thread::scope(|scope| {
+                scope.spawn(|| {
+                    let frame = old.frame();
+                    start.wait();
+                    while !done.load(SeqCst) {
+                        assert_eq!(kernel.verdict(&frame), verdict::TC_REDIRECT);
+                    }
+                });
+                start.wait();
+                let kept = (1..=POSITIONS).all(|step| {
+                    let mut segment = old.clone();
+                    segment.seq = segment.seq.wrapping_add(step);
+                    let end = segment.seq.wrapping_add(segment.payload.len() as u32);
+                    kernel.verdict(&segment.frame());
+                    kernel.flow(&entry).halves[Side::Client.index()].passed_end == end
+                });
+                done.store(true, SeqCst);
+                assert!(kept, "a position that was recorded is gone");
+            });
         }
     });
 }
