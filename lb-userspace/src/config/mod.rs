@@ -19,6 +19,7 @@ mod pattern;
 mod reader;
 mod rule;
 mod secret;
+mod stickiness;
 mod target_group;
 mod target_name;
 mod template;
@@ -45,9 +46,10 @@ pub(crate) use log::{AccessFormat, AccessLog, AccessTo, Log, LogFormat};
 pub(crate) use pattern::{Case, Pattern};
 pub(crate) use rule::Condition;
 pub(crate) use secret::{MIN_SECRET, Secret};
+pub(crate) use stickiness::{SameSite, Stickiness, StickinessMode};
 pub(crate) use target_group::{
-    Algorithm, OnUnhealthy, ProxyProtocol, SameSite, Stickiness, StickinessMode, TargetConfig,
-    TargetGroup, TargetProtocol, check_target, check_weight,
+    Algorithm, OnUnhealthy, ProxyProtocol, TargetConfig, TargetGroup, TargetProtocol, check_target,
+    check_weight,
 };
 pub(crate) use target_name::{Question, TargetName};
 
