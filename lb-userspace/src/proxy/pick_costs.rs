@@ -10,10 +10,8 @@ use http::{Request, Response};
 
 use super::*;
 use crate::balance;
-use crate::config::{Algorithm, Protocol, StickinessMode, TargetConfig, TargetGroup};
-use crate::events::Events;
+use crate::config::{Algorithm, StickinessMode, TargetConfig, TargetGroup};
 use crate::proxy::seal::Keyring;
-use crate::target::Group;
 
 const ROUNDS: usize = 9;
 const CALLS: u32 = 20_000;
@@ -47,12 +45,7 @@ fn route(targets: u32, algorithm: Algorithm, mode: StickinessMode) -> Route {
         targets: (0..targets).map(target).collect(),
         ..TargetGroup::sticky("chat", mode)
     };
-    let stickiness = group.stickiness.as_ref().expect("stickiness");
-    let keys = Keyring::new(&stickiness.secrets);
-    Route {
-        group: Arc::new(Group::new(&group, Events::default())),
-        stickiness: Some(Stickiness::new(stickiness, Protocol::Http, keys)),
-    }
+    Route::sticky(&group)
 }
 
 fn source(number: u32) -> IpAddr {

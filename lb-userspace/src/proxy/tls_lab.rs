@@ -71,7 +71,7 @@ impl Lab {
 
     /// At this listener; it has a certificate if it needs one.
     pub(super) async fn at(listener: Listener, limits: Limits) -> Self {
-        Self::trusted(Authority::new(), listener, limits, |_, _| {}).await
+        Self::toward(listener, limits, |_, _| {}).await
     }
 
     /// With a target group that is made something else of.

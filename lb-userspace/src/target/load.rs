@@ -41,19 +41,21 @@ impl Load {
 
     /// Whether there is room for one more.
     pub(crate) fn has_room(&self) -> bool {
+        self.has_room_beside(self.held.load(Ordering::SeqCst))
+    }
+
+    /// Whether there is, with so many requests and relayed connections.
+    fn has_room_beside(&self, held: u64) -> bool {
         let limit = self.queue.get().and_then(|queue| queue.limit());
-        limit.is_none_or(|limit| self.outstanding() < limit)
+        limit.is_none_or(|limit| self.in_kernel().saturating_add(held) < limit)
     }
 
     /// A request or a connection is given to it, if there is room.
     pub(crate) fn begin(self: &Arc<Self>) -> Option<InFlight> {
-        let limit = self.queue.get().and_then(|queue| queue.limit());
-        let kernel = self.in_kernel();
-        let room = |held: u64| limit.is_none_or(|limit| held.saturating_add(kernel) < limit);
         // Not one more and back: that would call somebody, and be it ourselves.
         self.held
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |held| {
-                room(held).then(|| held + 1)
+                self.has_room_beside(held).then(|| held + 1)
             })
             .ok()?;
         Some(InFlight(self.clone()))

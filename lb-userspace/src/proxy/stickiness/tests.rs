@@ -2,7 +2,6 @@
 //! request goes.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 
 use http::header::{COOKIE, HeaderName, SET_COOKIE};
 use http::{HeaderMap, Request, Response, StatusCode, request, response};
@@ -10,8 +9,6 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::config::{TargetConfig, TargetGroup};
-use crate::events::Events;
-use crate::target::Group;
 
 const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 /// As long as `TargetGroup::sticky` says.
@@ -27,12 +24,7 @@ fn route(mode: StickinessMode, targets: impl IntoIterator<Item = u8>) -> Route {
         targets: targets.into_iter().map(target).collect(),
         ..TargetGroup::sticky("chat", mode)
     };
-    let stickiness = group.stickiness.as_ref().expect("stickiness");
-    let keys = Keyring::new(&stickiness.secrets);
-    Route {
-        group: Arc::new(Group::new(&group, Events::default())),
-        stickiness: Some(Stickiness::new(stickiness, Protocol::Http, keys)),
-    }
+    Route::sticky(&group)
 }
 
 fn app() -> StickinessMode {
