@@ -124,7 +124,11 @@ async fn requests_and_refusals() -> Result<()> {
     let unread = by("method", Value::Null)?;
     says(
         unread,
-        &[("status", 400.into()), ("fault", "malformed".into())],
+        &[
+            ("status", 400.into()),
+            ("origin", "balancer".into()),
+            ("fault", "malformed".into()),
+        ],
     )
 }
 

@@ -24,13 +24,15 @@ use super::Proxy;
 use super::body::{Reply, Upload};
 use super::dial::Caller;
 use super::fault::Fault;
+use super::framing::Framing;
+use super::gate::URI_MAX;
 use super::http2;
 use super::pace::{Expired, Pace, PacedStream};
 use super::proxy_header::{self, Ends};
 use super::stream;
 use super::tunnel::Tunnel;
 use super::wire::Wire;
-use crate::config::Protocol;
+use crate::config::{ErrorPages, Protocol};
 use crate::dataplane;
 use crate::drain::Stage;
 use crate::room::{Admitted, Full};
@@ -168,13 +170,18 @@ async fn serve_http(proxy: Arc<Proxy>, arrived: Arrived) {
             }
         }
         End::Done(Err(error)) if error.is_parse() => {
-            proxy.count_unparsed(&peer, unparsed_status(&error));
-            close_gently(stream).await;
+            let unanswered = pace.owes_nothing();
+            let fault = unparsed(&error, &pace.head_read());
+            proxy.count_fault(&peer, fault);
+            if unanswered {
+                refuse(stream, fault, &proxy.listener.error_pages).await;
+            } else {
+                close_gently(stream).await;
+            }
         }
         End::Expired(Expired::Head) => {
             proxy.count_fault(&peer, Fault::ClientSlow);
-            let pages = &proxy.listener.error_pages;
-            refuse(stream, &Fault::ClientSlow.raw(pages)).await;
+            refuse(stream, Fault::ClientSlow, &proxy.listener.error_pages).await;
         }
         End::Expired(Expired::Idle) => stream.take_leave().await,
         // Broken off: nobody waits for a word.
@@ -291,17 +298,24 @@ async fn drive(proxy: &Proxy, pace: &Pace, connection: &mut Connection) -> End {
     .await
 }
 
-/// What hyper answers to a head that it cannot parse.
-fn unparsed_status(error: &hyper::Error) -> StatusCode {
-    if error.is_parse_too_large() {
-        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE
+/// Why hyper could not parse a head; what it would have answered is kept back.
+fn unparsed(error: &hyper::Error, head: &Framing) -> Fault {
+    if error.is_parse_version_h2() {
+        Fault::Malformed("HTTP/2 is not spoken here")
+    } else if !error.is_parse_too_large() {
+        Fault::Malformed("the request is malformed")
+    } else if head.request_line() > URI_MAX {
+        Fault::UriTooLong
     } else {
-        StatusCode::BAD_REQUEST
+        Fault::HeadersTooLarge
     }
 }
 
-async fn refuse(mut stream: Wire, answer: &[u8]) {
-    if stream.write_all(answer).await.is_ok() {
+/// A client that reads nothing does not hold the connection.
+async fn refuse(mut stream: Wire, fault: Fault, pages: &ErrorPages) {
+    let answer = fault.raw(pages);
+    let written = tokio::time::timeout(LINGER, stream.write_all(&answer)).await;
+    if matches!(written, Ok(Ok(()))) {
         close_gently(stream).await;
     }
 }

@@ -17,6 +17,8 @@ pub(super) struct Framing {
     line: [u8; NAME],
     /// Bytes of the line so far, line end not counted.
     length: usize,
+    /// Of the request line, once it has ended.
+    request_line: usize,
     begun: bool,
     lengths: bool,
     codings: bool,
@@ -52,12 +54,24 @@ impl Framing {
         Ok(())
     }
 
+    /// Bytes of the request line, as far as it has come.
+    pub(super) fn request_line(&self) -> usize {
+        if self.begun {
+            self.request_line
+        } else {
+            self.length
+        }
+    }
+
     fn end_line(&mut self) {
         let line = self.line.get(..self.length.min(NAME)).unwrap_or_default();
         self.lengths |= line.starts_with(b"content-length:");
         self.codings |= line.starts_with(b"transfer-encoding:");
         // Empty lines before the request line are allowed.
         self.ended = self.begun && self.length == 0;
+        if !self.begun {
+            self.request_line = self.length;
+        }
         self.begun |= self.length > 0;
         self.length = 0;
     }
@@ -74,7 +88,22 @@ mod tests {
             split.feed(&[*byte]);
         }
         assert_eq!(whole.check(), split.check());
+        assert_eq!(whole.request_line(), split.request_line());
         whole.check().is_err()
+    }
+
+    #[test]
+    fn the_request_line_is_measured() {
+        for (text, length) in [
+            ("", 0),
+            ("GET /", 5),
+            ("\r\nGET / HTTP/1.1\r\n", 14),
+            ("GET / HTTP/1.1\r\nHost: a.test\r\n\r\nmore\r\n", 14),
+        ] {
+            let mut framing = Framing::default();
+            framing.feed(text.as_bytes());
+            assert_eq!(framing.request_line(), length, "{text:?}");
+        }
     }
 
     #[test]

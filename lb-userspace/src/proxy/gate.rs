@@ -8,7 +8,7 @@ use http::{HeaderMap, Method, Uri, Version, request};
 use super::fault::Fault;
 
 /// ALB's limit on the request line.
-const URI_MAX: usize = 16 * 1024;
+pub(super) const URI_MAX: usize = 16 * 1024;
 /// ALB's limit on one header.
 pub(super) const HEADER_MAX: usize = 16 * 1024;
 

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use http::{Request, Response, StatusCode, Version, request};
+use http::{Request, Response, Version, request};
 use tracing::debug;
 
 use super::body::{Reply, Upload};
@@ -37,13 +37,6 @@ impl Proxy {
         });
         books.answer(response.status());
         response.map(|body| body.booked(books))
-    }
-
-    /// Books an answer that hyper made of a head it could not parse.
-    pub(super) fn count_unparsed(self: &Arc<Self>, peer: &Peer, status: StatusCode) {
-        let reason = "malformed";
-        self.shared.metrics.rejected(&self.listener.name, reason);
-        Books::refuse(self, peer, reason, status);
     }
 
     /// Books an answer given without a request.

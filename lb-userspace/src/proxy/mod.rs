@@ -61,6 +61,8 @@ mod reparse_tests;
 mod tls_lab;
 #[cfg(test)]
 mod tls_tests;
+#[cfg(test)]
+mod unread_tests;
 
 use std::sync::Arc;
 

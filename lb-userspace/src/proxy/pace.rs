@@ -40,6 +40,8 @@ struct State {
     receiving: bool,
     /// hyper has begun to write and not yet flushed.
     unflushed: bool,
+    /// hyper may have bytes of an answer of ours, or will.
+    owed: bool,
 }
 
 /// Which limit has been passed.
@@ -70,6 +72,7 @@ impl Pace {
             answering: false,
             receiving: false,
             unflushed: false,
+            owed: false,
         });
         Arc::new(Self {
             state,
@@ -100,6 +103,7 @@ impl Pace {
         let mut state = self.lock();
         state.phase = Phase::Body(Instant::now());
         state.answering = true;
+        state.owed = true;
         Answering(self.clone())
     }
 
@@ -129,6 +133,27 @@ impl Pace {
         self.lock().unflushed
     }
 
+    /// Whether no byte of an answer is under way, and none is to come. What hyper writes
+    /// then is its own answer to a head that it could not parse.
+    pub(super) fn owes_nothing(&self) -> bool {
+        self.lock().owes_nothing()
+    }
+
+    /// hyper is about to write; whether it may.
+    fn writes(&self) -> bool {
+        let mut state = self.lock();
+        let may = !state.owes_nothing();
+        state.unflushed |= may;
+        may
+    }
+
+    fn flushed(&self) {
+        let mut state = self.lock();
+        state.unflushed = false;
+        // Once it has ended, hyper has all of it before it flushes.
+        state.owed = state.answering;
+    }
+
     fn wrote(&self) {
         let mut state = self.lock();
         state.phase = match state.phase {
@@ -151,6 +176,7 @@ impl Drop for Answering {
     fn drop(&mut self) {
         let mut state = self.0.lock();
         state.answering = false;
+        state.owed = true;
         state.moved();
     }
 }
@@ -170,6 +196,10 @@ impl Drop for Receiving {
 }
 
 impl State {
+    fn owes_nothing(&self) -> bool {
+        !self.owed && matches!(self.phase, Phase::Idle(_) | Phase::Head(_))
+    }
+
     /// Something has ended: what goes on?
     fn moved(&mut self) {
         let now = Instant::now();
@@ -180,7 +210,8 @@ impl State {
     }
 }
 
-/// A client's stream that tells its pace of every byte.
+/// A client's stream that tells its pace of every byte, and keeps back what hyper itself
+/// would answer: `fault` makes all answers of the balancer's own.
 #[derive(Debug)]
 pub(super) struct PacedStream {
     pub(super) stream: Wire,
@@ -208,7 +239,9 @@ impl AsyncWrite for PacedStream {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.pace.lock().unflushed = true;
+        if !self.pace.writes() {
+            return Poll::Ready(Ok(bytes.len()));
+        }
         let result = Pin::new(&mut self.stream).poll_write(cx, bytes);
         self.wrote(result)
     }
@@ -218,7 +251,9 @@ impl AsyncWrite for PacedStream {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.pace.lock().unflushed = true;
+        if !self.pace.writes() {
+            return Poll::Ready(Ok(slices.iter().map(|slice| slice.len()).sum()));
+        }
         let result = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
         self.wrote(result)
     }
@@ -231,7 +266,7 @@ impl AsyncWrite for PacedStream {
         // hyper flushes once it has nothing left to write; TLS may have.
         let result = Pin::new(&mut self.stream).poll_flush(cx);
         if result.is_ready() {
-            self.pace.lock().unflushed = false;
+            self.pace.flushed();
         }
         result
     }
@@ -282,6 +317,27 @@ mod tests {
             pace.deadline(),
             Some((start + Duration::from_secs(80), Expired::Idle))
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_hyper_writes_unasked_is_told_from_answers() {
+        let pace = Pace::new(Duration::from_secs(30), Duration::from_secs(60));
+        assert!(!pace.writes());
+        pace.read(b"G");
+        assert!(pace.owes_nothing());
+        pace.head_read();
+        // An invitation to send the body.
+        assert!(pace.writes());
+        pace.flushed();
+        let answering = pace.answering();
+        pace.flushed();
+        assert!(pace.writes());
+        drop(answering);
+        // Its end, even behind the next head's first byte.
+        pace.read(b"G");
+        assert!(pace.writes());
+        pace.flushed();
+        assert!(!pace.writes());
     }
 
     #[tokio::test(start_paused = true)]

@@ -24,13 +24,23 @@ pub(super) fn is_extended_connect(head: &request::Parts) -> bool {
 pub(super) fn arrange(head: &mut request::Parts, limits: &Limits) -> Result<(), Fault> {
     name_host(head)?;
     join_cookies(&mut head.headers)?;
-    if head.headers.len() > limits.header_count {
+    if head.headers.len() > limits.header_count || size(head) > limits.header_bytes {
         return Err(Fault::HeadersTooLarge);
     }
     if is_extended_connect(head) {
         ask_for_websocket(head)?;
     }
     Ok(())
+}
+
+/// Bytes of names and values, as HTTP/1.1 would count them.
+fn size(head: &request::Parts) -> usize {
+    let fields = head.headers.iter();
+    let fields: usize = fields
+        .map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len())
+        .sum();
+    let path = head.uri.path_and_query();
+    fields + path.map_or(0, |path| path.as_str().len())
 }
 
 /// `:authority` is the host, and `Host` must not say anything else.
@@ -152,6 +162,18 @@ mod tests {
             request = request.header(format!("x-{number}"), "1");
         }
         assert_eq!(arranged(request).err(), Some(Fault::HeadersTooLarge));
+    }
+
+    #[test]
+    fn all_headers_have_a_limit_together() {
+        let of = |length: usize| {
+            let request = Request::get("https://a.test/");
+            let third = "x".repeat(length / 3);
+            let request = request.header("a", &third).header("b", &third);
+            arranged(request.header("c", &third)).err()
+        };
+        assert_eq!(of(limits().header_bytes - 100), None);
+        assert_eq!(of(limits().header_bytes), Some(Fault::HeadersTooLarge));
     }
 
     #[test]
