@@ -29,23 +29,23 @@ impl Admin {
             .iter()
             .filter(|one| one.target_group == group.name)
             .collect();
-        let names = self.registry.names(group).into_iter();
-        let names: Vec<Value> = names.map(|name| name_json(&name)).collect();
-        let targets: Vec<Value> = group
-            .snapshot()
-            .targets()
-            .iter()
-            .map(|target| target_json(target, &of_group))
-            .collect();
-        json!({
-            "name": group.name,
-            "protocol": "http",
-            "algorithm": group.config.algorithm.as_str(),
-            "fails_open": group.snapshot().fails_open(),
-            "names": names,
-            "targets": targets,
-        })
+        group_json(group, &self.registry.names(group), &of_group)
     }
+}
+
+fn group_json(group: &Group, names: &[NameStatus], tallies: &[&Tally]) -> Value {
+    let snapshot = group.snapshot();
+    let targets = snapshot.targets().iter();
+    let targets: Vec<Value> = targets.map(|one| target_json(one, tallies)).collect();
+    let names: Vec<Value> = names.iter().map(name_json).collect();
+    json!({
+        "name": group.name,
+        "protocol": group.config.protocol.as_str(),
+        "algorithm": group.config.algorithm.as_str(),
+        "fails_open": snapshot.fails_open(),
+        "names": names,
+        "targets": targets,
+    })
 }
 
 fn name_json(name: &NameStatus) -> Value {
@@ -84,4 +84,29 @@ fn target_json(target: &Target, tallies: &[&Tally]) -> Value {
         "connections": by_path(of_target),
         "drain_until": target.drain.map(|drain| drain.until),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{TargetGroup, TargetProtocol};
+    use crate::events::Events;
+    use crate::tls::{self, Trust};
+
+    #[test]
+    fn a_group_says_what_its_targets_speak() {
+        let tls = tls::Client::new(Trust::Anybody, None);
+        for (protocol, word) in [
+            (TargetProtocol::Http, "http"),
+            (TargetProtocol::Https(tls.expect("a client")), "https"),
+            (TargetProtocol::H2c, "h2c"),
+        ] {
+            let config = TargetGroup {
+                protocol,
+                ..TargetGroup::with_defaults("chat")
+            };
+            let group = Group::new(&config, Events::default());
+            assert_eq!(group_json(&group, &[], &[])["protocol"], word);
+        }
+    }
 }

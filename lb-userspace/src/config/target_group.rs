@@ -48,6 +48,17 @@ pub(crate) enum TargetProtocol {
     H2c,
 }
 
+impl TargetProtocol {
+    /// The word of the configuration.
+    pub(crate) fn as_str(&self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https(_) => "https",
+            Self::H2c => "h2c",
+        }
+    }
+}
+
 /// `target_group.on_unhealthy`: established connections of a target that is lost to
 /// connects and packets; a failed health check alone touches none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
