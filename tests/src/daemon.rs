@@ -93,7 +93,8 @@ impl Config {
         }
     }
 
-    fn text(&self, lab: &Lab) -> String {
+    /// The whole file.
+    pub fn text(&self, lab: &Lab) -> String {
         let directory = lab.run().directory();
         let targets: String = self
             .targets

@@ -4,11 +4,12 @@
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use lb_tests::client::{Answer, Client, cookie_of, who};
-use lb_tests::daemon::{Config, Daemon};
+use lb_tests::daemon::{Config, Daemon, binary};
 use lb_tests::lab::Lab;
 use lb_tests::scene::{Scene, play};
 use lb_tests::until::{until, when};
@@ -412,5 +413,101 @@ async fn other_balancers_and_newer_secrets_move_nobody() -> Result<()> {
         );
     }
     ensure!(verdicts(&scene, "invalid").await? == 8.0);
+    Ok(())
+}
+
+/// Another balancer in front of the same targets, ended when dropped.
+struct Beside<'lab> {
+    child: Child,
+    client: Client<'lab>,
+}
+
+impl<'lab> Beside<'lab> {
+    /// Starts it: what differs from the lab's is where it listens and what it keeps.
+    async fn start(lab: &'lab Lab, config: &Config) -> Result<Self> {
+        let front = SocketAddr::new(lab.front().ip(), 81);
+        let text = config
+            .text(lab)
+            .replace(&lab.front().to_string(), &front.to_string())
+            .replace(&format!(", \"{}\"", lab.front6()), "")
+            .replace("127.0.0.1:9900", "127.0.0.1:9901");
+        let directory = lab.run().directory();
+        let (state, own) = (directory.join("state"), directory.join("state-beside"));
+        let text = text.replace(&format!("{state:?}"), &format!("{own:?}"));
+        let file = directory.join("beside.toml");
+        std::fs::write(&file, text)?;
+        let mut command = Command::new(binary()?);
+        command.args(["run", "--config"]).arg(file);
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        let beside = Self {
+            child: lab.balancer.start(&mut command)?,
+            client: Client::new(&lab.client, front),
+        };
+        until("the second balancer answers", SOON, async || {
+            let answer = beside.client.get("/", None).await;
+            let answers = answer.as_ref().is_ok_and(|answer| answer.status == 200);
+            when(answers, || format!("{answer:?}"))
+        })
+        .await?;
+        Ok(beside)
+    }
+}
+
+impl Drop for Beside<'_> {
+    fn drop(&mut self) {
+        // It may have ended by itself, which the test has seen then.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Two balancers with one secret, which is rotated on one after the other while clients
+/// come to either.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_balancers_agree_while_their_secret_is_rotated() -> Result<()> {
+    let lab = Lab::new()?;
+    let secret = |name: &str| -> Result<String> {
+        let file = lab.run().directory().join(name);
+        std::fs::write(&file, format!("the secret called {name}"))?;
+        Ok(format!("{file:?}"))
+    };
+    let (old, new) = (secret("old")?, secret("new")?);
+    let config = |secrets: &[&String]| {
+        let mut config = Config::new(&lab, "off");
+        let secrets: Vec<&str> = secrets.iter().map(|secret| secret.as_str()).collect();
+        config.more.stickiness = format!("secret_files = [{}]", secrets.join(", "));
+        config
+    };
+    let mut scene = Scene::set(&lab, &config(&[&old])).await?;
+    let mut beside = Beside::start(&lab, &config(&[&old])).await?;
+    let mut sessions = Vec::<(String, String)>::new();
+    for (of_first, of_second) in [
+        (None, None),
+        (None, Some(vec![&old, &new])),
+        (Some(vec![&old, &new]), None),
+        (None, Some(vec![&new, &old])),
+        (Some(vec![&new, &old]), None),
+    ] {
+        if let Some(secrets) = of_first {
+            scene.daemon.kill9()?;
+            let daemon = Daemon::start(&lab, &config(&secrets)).await?;
+            drop(std::mem::replace(&mut scene.daemon, daemon));
+        }
+        if let Some(secrets) = of_second {
+            drop(beside);
+            beside = Beside::start(&lab, &config(&secrets)).await?;
+        }
+        for client in [&scene.client, &beside.client] {
+            for (cookie, target) in &sessions {
+                let answer = client.get("/", Some(cookie)).await?;
+                ensure!(answer.body == *target, "{} not {target}", answer.body);
+                ensure!(answer.cookie().is_none(), "a new cookie for nothing");
+            }
+            for _ in 0..3 {
+                let answer = client.get("/", None).await?;
+                sessions.push((answer.cookie().context("no cookie")?, answer.body));
+            }
+        }
+    }
     Ok(())
 }
