@@ -42,12 +42,16 @@ class Client {
     this.answers = 0;
     this.wrong = 0;
     this.errors = [];
+    // The sessions that ended, and who answered them.
+    this.losses = [];
     this.target = null;
     this.id = null;
+    this.transport = () => null;
   }
 
   // A session of this id has begun; `ask` asks once.
   begun(id, ask) {
+    this.over();
     this.id = id;
     this.connects += 1;
     this.target = null;
@@ -64,8 +68,14 @@ class Client {
     setTimeout(() => ask === this.ask && ask(), PAUSE);
   }
 
-  lost(again) {
+  // The session that it has, if any, is over.
+  over() {
+    if (this.ask) this.losses.push({ target: this.target, id: this.id });
     this.ask = null;
+  }
+
+  lost(again) {
+    this.over();
     if (again) setTimeout(again, AGAIN);
   }
 
@@ -81,6 +91,7 @@ function socketIo(client, url, options) {
     reconnectionDelay: AGAIN,
     reconnectionDelayMax: AGAIN,
   });
+  client.transport = () => socket.io.engine?.transport?.name ?? null;
   const ask = () => socket.emit("who", (name) => client.answered(name));
   socket.on("connect", () => client.begun(socket.io.engine.id, ask));
   socket.on("disconnect", () => client.lost());
@@ -174,14 +185,10 @@ for (const [kind, begin] of Object.entries(KINDS)) {
 }
 
 readline.createInterface({ input: process.stdin }).on("line", () => {
-  const report = clients.map(({ kind, connects, answers, wrong, errors, target, id }) => ({
-    kind,
-    connects,
-    answers,
-    wrong,
-    errors,
-    target,
-    id,
-  }));
+  const report = clients.map((client) => {
+    const { kind, connects, answers, wrong, errors, losses, target, id } = client;
+    const transport = client.transport();
+    return { kind, connects, answers, wrong, errors, losses, target, id, transport };
+  });
   process.stdout.write(JSON.stringify(report) + "\n");
 });
