@@ -39,6 +39,8 @@ const BOOKED: Duration = Duration::from_secs(10);
 const DRAINS: usize = 16;
 /// The start waits for one answer of DNS to each name, but not for a resolver that is away.
 const FIRST_ANSWERS: Duration = Duration::from_secs(10);
+/// The same where all names have answers of the last run: they will do.
+const FRESH_ANSWERS: Duration = Duration::from_secs(2);
 /// Readiness waits for one check of every target, but not for a very long timeout.
 const FIRST_CHECKS: Duration = Duration::from_secs(10);
 
@@ -186,7 +188,11 @@ async fn follow_names(config: &Config, registry: &Arc<Registry>, events: &Events
         events: events.clone(),
         metrics: shared.metrics.clone(),
     };
-    if timeout(FIRST_ANSWERS, follower.start()).await.is_err() {
+    let patience = match registry.knows_all_names() {
+        true => FRESH_ANSWERS,
+        false => FIRST_ANSWERS,
+    };
+    if timeout(patience, follower.start()).await.is_err() {
         warn!("started before every name of a target had an answer");
     }
 }

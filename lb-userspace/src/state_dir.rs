@@ -7,6 +7,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use tracing::error;
 
 use crate::config::{MIN_SECRET, Secret};
 
@@ -41,8 +42,31 @@ pub(crate) fn replace(state_dir: &Path, name: &str, content: &[u8]) -> io::Resul
     fs::File::open(state_dir)?.sync_all()
 }
 
+/// Reads a file that was replaced; `None` if there is none. One that is damaged is set
+/// aside, and reported with what it means that it is lost.
+pub(crate) fn read<T>(
+    file: &Path,
+    parse: impl FnOnce(&[u8]) -> Result<T, String>,
+    meaning: &str,
+) -> Option<T> {
+    let damage = match fs::read(file) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+        Err(error) => error.to_string(),
+        Ok(bytes) => match parse(&bytes) {
+            Ok(content) => return Some(content),
+            Err(damage) => damage,
+        },
+    };
+    let aside = match set_aside(file) {
+        Ok(aside) => format!("set aside as {}", aside.display()),
+        Err(error) => format!("and cannot be set aside: {error}"),
+    };
+    error!(file = %file.display(), damage, aside, "{meaning}");
+    None
+}
+
 /// Renames a damaged file, so that nothing is lost and nothing reads it again.
-pub(crate) fn set_aside(file: &Path) -> io::Result<PathBuf> {
+fn set_aside(file: &Path) -> io::Result<PathBuf> {
     for number in 1_u32.. {
         let mut name = file.as_os_str().to_owned();
         name.push(format!(".damaged-{number}"));

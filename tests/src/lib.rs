@@ -15,6 +15,7 @@ pub mod head;
 pub mod interrupt;
 pub mod lab;
 pub mod leftovers;
+pub mod name_server;
 pub mod namespace;
 pub mod passage;
 pub mod pattern;

@@ -1,5 +1,5 @@
 //! What the names of targets have answered, and how that is laid beside the targets
-//! of the file. Not kept over a restart: DNS is asked again.
+//! of the file. Kept over a restart, in case DNS is away then; see `kept`.
 //!
 //! An address that leaves the answers is drained as if it had been deregistered, and
 //! one that comes back before its deadline goes on. A name that does not answer keeps
@@ -8,18 +8,26 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
+use serde::{Deserialize, Serialize};
+
 use super::member::Drain;
 use super::said::Wanted;
-use crate::config::{Question, TargetGroup};
+use crate::config::{Question, TargetGroup, TargetName, check_target};
 
-/// Of all groups, by their names.
-#[derive(Debug, Default)]
+/// Of the file's shape; another is another version's file.
+const VERSION: u32 = 1;
+
+/// Of all groups, by their names; the content of `answers.json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Answers {
+    version: u32,
     target_groups: BTreeMap<String, Answered>,
 }
 
 /// What the names of one group have answered.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Answered {
     /// As they are printed.
     names: BTreeMap<String, Name>,
@@ -27,15 +35,21 @@ struct Answered {
     leaving: BTreeMap<SocketAddr, Leaving>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Name {
     /// Addresses and their weights; `None`: it has never answered.
     targets: Option<BTreeMap<SocketAddr, u32>>,
     /// Why the last lookup has failed.
+    #[serde(skip)]
     failure: Option<String>,
+    /// Since the daemon's start.
+    #[serde(skip)]
+    has_answered: bool,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Leaving {
     weight: u32,
     /// In seconds since 1970.
@@ -50,7 +64,7 @@ pub(crate) struct NameStatus {
     pub(crate) targets: usize,
     /// Why its last lookup has failed; empty before the first, too.
     pub(crate) failure: Option<String>,
-    /// Whether it has answered since the daemon's start.
+    /// Whether it has answered since the daemon's start; else its targets are kept ones.
     pub(crate) has_answered: bool,
 }
 
@@ -70,7 +84,46 @@ impl Difference {
     }
 }
 
+impl Default for Answers {
+    fn default() -> Self {
+        Self {
+            version: VERSION,
+            target_groups: BTreeMap::new(),
+        }
+    }
+}
+
 impl Answers {
+    /// Reads the file's content; the error is a sentence.
+    pub(super) fn parse(bytes: &[u8]) -> Result<Self, String> {
+        let answers: Self = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+        match answers.version {
+            VERSION => Ok(answers),
+            other => Err(format!(
+                "it is of version {other}, this is version {VERSION}"
+            )),
+        }
+    }
+
+    /// The file's content.
+    pub(super) fn to_bytes(&self) -> serde_json::Result<Vec<u8>> {
+        let mut bytes = serde_json::to_vec_pretty(self)?;
+        bytes.push(b'\n');
+        Ok(bytes)
+    }
+
+    /// Lets go of names that the configuration does not have any more, and gives the
+    /// others the weights that it says now.
+    pub(super) fn fit<'a>(&mut self, groups: impl Iterator<Item = &'a TargetGroup>) {
+        let mut kept = std::mem::take(&mut self.target_groups);
+        for config in groups {
+            if let Some(mut group) = kept.remove(&config.name) {
+                group.fit(config);
+                self.target_groups.insert(config.name.clone(), group);
+            }
+        }
+    }
+
     /// A name has answered; who has left is drained until `until`.
     pub(super) fn answered(
         &mut self,
@@ -82,6 +135,7 @@ impl Answers {
         let group = self.target_groups.entry(group.to_owned()).or_default();
         let name = group.names.entry(question.to_string()).or_default();
         let has_recovered = name.failure.take().is_some();
+        name.has_answered = true;
         let before = name.targets.replace(targets.clone()).unwrap_or_default();
         group
             .leaving
@@ -165,8 +219,10 @@ impl Answers {
 
     /// Whether all that DNS knows of a group is known.
     pub(super) fn is_complete(&self, config: &TargetGroup) -> bool {
-        let status = self.status(config);
-        status.iter().all(|one| one.has_answered)
+        let group = self.target_groups.get(&config.name);
+        let name = |question: &Question| group?.names.get(&question.to_string());
+        let mut names = config.names.iter().map(|one| name(&one.question));
+        names.all(|name| name.is_some_and(|name| name.targets.is_some()))
     }
 
     /// The addresses that a name has.
@@ -188,7 +244,7 @@ impl Answers {
                 name,
                 targets: targets.map_or(0, BTreeMap::len),
                 failure: known.and_then(|known| known.failure.clone()),
-                has_answered: targets.is_some(),
+                has_answered: known.is_some_and(|known| known.has_answered),
             }
         };
         config.names.iter().map(|one| of(&one.question)).collect()
@@ -196,6 +252,26 @@ impl Answers {
 }
 
 impl Answered {
+    fn fit(&mut self, config: &TargetGroup) {
+        let names = config.names.iter();
+        let of_config: BTreeMap<String, &TargetName> =
+            names.map(|one| (one.question.to_string(), one)).collect();
+        self.names.retain(|name, _| of_config.contains_key(name));
+        for (name, answered) in &mut self.names {
+            let Some(targets) = &mut answered.targets else {
+                continue;
+            };
+            targets.retain(|address, _| check_target(*address).is_ok());
+            if let Some(config) = of_config.get(name)
+                && matches!(config.question, Question::Host { .. })
+            {
+                targets
+                    .values_mut()
+                    .for_each(|weight| *weight = config.weight);
+            }
+        }
+    }
+
     fn has(&self, address: &SocketAddr) -> bool {
         let mut all = self.names.values().filter_map(|name| name.targets.as_ref());
         all.any(|targets| targets.contains_key(address))
@@ -226,7 +302,7 @@ impl Leaving {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{TargetConfig, TargetName};
+    use crate::config::TargetConfig;
 
     fn address(number: u8) -> SocketAddr {
         SocketAddr::from(([10, 0, 0, number], 80))
@@ -303,6 +379,46 @@ mod tests {
         answer(&mut answers, "a", &[], 100);
         let (one, two) = (address(1), address(2));
         assert_eq!(listed(&answers, 0), [(one, 5, None), (two, 1, None)]);
+    }
+
+    #[test]
+    fn what_was_kept_fits_the_configuration_of_now() {
+        let mut answers = Answers::default();
+        answer(&mut answers, "a", &[2, 3], 100);
+        answer(&mut answers, "a", &[2], 200);
+        answer(&mut answers, "gone", &[4], 100);
+        let bytes = answers.to_bytes().expect("bytes");
+        let mut kept = Answers::parse(&bytes).expect("answers");
+        let mut config = config();
+        config.names[0].weight = 9;
+        kept.fit([&config].into_iter());
+        let expected = [
+            (address(1), 5, None),
+            (address(2), 9, None),
+            (address(3), 1, Some(200)),
+        ];
+        assert_eq!(listed(&kept, 0), expected);
+        let status = kept.status(&config);
+        assert_eq!((status[0].targets, status[0].has_answered), (1, false));
+        assert!(!kept.is_complete(&config));
+        // Another answer drains who has left meanwhile.
+        let difference = answer(&mut kept, "a", &[5], 300);
+        assert_eq!(difference.gone, [address(2)]);
+        kept.fit(std::iter::empty());
+        assert_eq!(kept, Answers::default());
+    }
+
+    #[test]
+    fn cut_at_every_byte_they_are_damaged_never_half_believed() {
+        let mut answers = Answers::default();
+        answer(&mut answers, "a", &[2, 3], 100);
+        answer(&mut answers, "a", &[2], 100);
+        let whole = answers.to_bytes().expect("bytes");
+        for length in 0..whole.len() - 1 {
+            assert!(Answers::parse(&whole[..length]).is_err(), "{length} bytes");
+        }
+        let other = br#"{"version":2,"target_groups":{}}"#;
+        assert!(Answers::parse(other).is_err_and(|error| error.contains("version 2")));
     }
 
     #[test]

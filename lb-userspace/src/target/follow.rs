@@ -1,5 +1,6 @@
 //! Follows the names of targets by the TTL of their answers.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -8,8 +9,9 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
+use super::answers::Difference;
 use super::group::Group;
 use super::registry::Registry;
 use super::resolver::{Answer, Resolver, Unanswered};
@@ -60,7 +62,7 @@ impl Follower {
         loop {
             let known = self.registry.known(&group, &name.question);
             let pause = match self.resolver.ask(&name, &known).await {
-                Ok(answer) => self.answered(&group, &name, answer),
+                Ok(answer) => self.answered(&group, &name, answer).await,
                 Err(failure) => self.failed(&group, &name, &failure),
             };
             first.take();
@@ -69,11 +71,11 @@ impl Follower {
     }
 
     /// Until when to wait.
-    fn answered(&self, group: &Group, name: &TargetName, answer: Answer) -> Duration {
+    async fn answered(&self, group: &Arc<Group>, name: &TargetName, answer: Answer) -> Duration {
         let asked = name.question.to_string();
-        let difference = self
-            .registry
-            .answered(group, &name.question, answer.targets);
+        let Some(difference) = self.book(group, name, answer.targets).await else {
+            return AGAIN;
+        };
         self.metrics.name_asked(&group.name, &asked, "answered");
         debug!(target_group = group.name, name = asked, ttl = ?answer.ttl, "answered");
         if difference.is_news() {
@@ -94,6 +96,23 @@ impl Follower {
             );
         }
         answer.ttl.clamp(TTL_MIN, TTL_MAX)
+    }
+
+    /// Waits for the disk elsewhere; `None`: that could not be done.
+    async fn book(
+        &self,
+        group: &Arc<Group>,
+        name: &TargetName,
+        targets: BTreeMap<SocketAddr, u32>,
+    ) -> Option<Difference> {
+        let (registry, group, question) =
+            (self.registry.clone(), group.clone(), name.question.clone());
+        let booked =
+            tokio::task::spawn_blocking(move || registry.answered(&group, &question, targets));
+        booked
+            .await
+            .inspect_err(|error| error!(%error, "an answer of DNS could not be booked"))
+            .ok()
     }
 
     /// Said once, until there is an answer again.

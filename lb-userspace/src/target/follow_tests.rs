@@ -100,8 +100,7 @@ struct Followed {
 
 impl Followed {
     async fn start(server: &Server, question: Question, delay: Duration) -> Self {
-        let directory = format!("limpet-follow-{question}-{}", std::process::id());
-        let directory = std::env::temp_dir().join(directory);
+        let directory = Self::directory(&question);
         let config = TargetGroup {
             deregistration_delay: delay,
             names: vec![TargetName {
@@ -125,6 +124,11 @@ impl Followed {
             group,
             directory,
         }
+    }
+
+    fn directory(question: &Question) -> PathBuf {
+        let directory = format!("limpet-follow-{question}-{}", std::process::id());
+        std::env::temp_dir().join(directory)
     }
 
     /// Address, weight and whether it is draining, of each target.
@@ -170,7 +174,7 @@ impl Followed {
 
 impl Drop for Followed {
     fn drop(&mut self) {
-        // Nothing was said in most tests, so there may be no directory.
+        // Another that was restarted may have removed it.
         let _ = std::fs::remove_dir_all(&self.directory);
     }
 }
@@ -214,6 +218,57 @@ async fn targets_follow_a_name_and_outlast_its_server() {
     followed.until(&back).await;
     let status = followed.registry.names(&followed.group).remove(0);
     assert_eq!((status.targets, status.failure), (3, None));
+}
+
+#[tokio::test]
+async fn a_restart_while_dns_is_away_uses_what_was_heard_last() {
+    let server = Server::start().await;
+    server.hosts("kept.test", &[1, 2]);
+    let before = Followed::start(&server, host("kept.test"), LONG).await;
+    server.hosts("kept.test", &[2, 3]);
+    let then = [
+        ("10.0.0.1:80", 7, true),
+        ("10.0.0.2:80", 7, false),
+        ("10.0.0.3:80", 7, false),
+    ];
+    before.until(&then).await;
+    // Of another daemon, which asks a server that knows nothing.
+    let away = Server::start().await;
+    *away.zone() = None;
+    let after = Followed::start(&away, host("kept.test"), LONG).await;
+    let then = then.map(|(label, weight, drains)| (label.to_owned(), weight, drains));
+    assert_eq!(after.targets(), then);
+    assert!(after.registry.knows_all_names());
+    assert!(!after.registry.names(&after.group)[0].has_answered);
+    after.until_failing("Server Failure").await;
+    // It goes on from there.
+    away.hosts("kept.test", &[1, 2]);
+    let now = [
+        ("10.0.0.1:80", 7, false),
+        ("10.0.0.2:80", 7, false),
+        ("10.0.0.3:80", 7, true),
+    ];
+    after.until(&now).await;
+    assert!(after.registry.names(&after.group)[0].has_answered);
+}
+
+#[tokio::test]
+async fn a_disk_that_takes_nothing_keeps_no_target_from_being_followed() {
+    let server = Server::start().await;
+    server.hosts("unkept.test", &[1]);
+    let question = host("unkept.test");
+    let in_the_way = Followed::directory(&question);
+    std::fs::write(&in_the_way, b"not a directory").expect("a file in the way");
+    let followed = Followed::start(&server, question, LONG).await;
+    followed.until(&[("10.0.0.1:80", 7, false)]).await;
+    std::fs::remove_file(&in_the_way).expect("out of the way");
+    // It is tried again with each answer.
+    let kept = async {
+        while !in_the_way.join("answers.json").exists() {
+            sleep(LOOK).await;
+        }
+    };
+    timeout(PATIENCE, kept).await.expect("kept in the end");
 }
 
 #[tokio::test]

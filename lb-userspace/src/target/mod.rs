@@ -14,6 +14,7 @@ mod follow;
 mod group;
 mod health;
 mod ids;
+mod kept;
 mod load;
 mod member;
 mod queue;

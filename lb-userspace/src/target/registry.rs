@@ -9,10 +9,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use thiserror::Error;
 use tokio::sync::{Notify, mpsc};
-use tracing::{error, info};
+use tracing::info;
 
 use super::answers::{Answers, Difference, NameStatus};
 use super::group::Group;
+use super::kept::Kept;
 use super::member::Drain;
 use super::said::{Said, Wanted};
 use crate::config::Question;
@@ -20,6 +21,8 @@ use crate::state_dir;
 
 /// What was said through the API, in `state_dir`.
 const FILE: &str = "targets.json";
+/// What it means that this file is damaged.
+const LOST: &str = "what was said through the admin API is lost; the file's targets are used";
 
 /// The groups, by name.
 #[derive(Debug)]
@@ -27,8 +30,9 @@ pub(crate) struct Registry {
     groups: Vec<Arc<Group>>,
     state_dir: PathBuf,
     said: Mutex<Said>,
-    /// Locked after `said`, by who needs both.
+    /// Locked after `said`, by who needs both, and changed by who has both.
     answers: Mutex<Answers>,
+    kept: Kept,
     /// Rings when a deadline may have come nearer.
     changed: Notify,
 }
@@ -68,15 +72,19 @@ pub(crate) enum Refused {
 }
 
 impl Registry {
-    /// The groups with what was said of them before. A damaged file is set aside.
+    /// The groups with what was said of them before, and what their names answered last.
+    /// A damaged file is set aside.
     pub(crate) fn open(state_dir: PathBuf, mut groups: Vec<Arc<Group>>) -> Self {
         groups.sort_by(|a, b| a.name.cmp(&b.name));
-        let said = read(&state_dir);
+        let said = state_dir::read(&state_dir.join(FILE), Said::parse, LOST);
+        let (kept, mut answers) = Kept::open(&state_dir);
+        answers.fit(groups.iter().map(|group| &group.config));
         let registry = Self {
             groups,
             state_dir,
-            said: Mutex::new(said),
-            answers: Mutex::default(),
+            said: Mutex::new(said.unwrap_or_default()),
+            answers: Mutex::new(answers),
+            kept,
             changed: Notify::new(),
         };
         registry.settle(unix_now());
@@ -136,7 +144,7 @@ impl Registry {
     }
 
     /// A name has answered: its targets are these, with these weights. Who left the
-    /// answer is drained.
+    /// answer is drained. Waits for the disk, where that is news.
     pub(super) fn answered(
         &self,
         group: &Group,
@@ -146,9 +154,10 @@ impl Registry {
         let now = unix_now();
         let until = now.saturating_add(group.config.deregistration_delay.as_secs());
         let said = self.lock();
-        let difference = self
-            .answers()
-            .answered(&group.name, question, targets, until);
+        let mut next = self.answers().clone();
+        let difference = next.answered(&group.name, question, targets, until);
+        self.kept.keep(&next);
+        *self.answers() = next;
         group.reconcile(&self.wanted(&said, group, now));
         self.changed.notify_one();
         difference
@@ -156,12 +165,20 @@ impl Registry {
 
     /// A name has not answered; whether the lookup before had not failed.
     pub(super) fn unanswered(&self, group: &Group, question: &Question, failure: String) -> bool {
+        let _changing = self.lock();
         self.answers().failed(&group.name, question, failure)
     }
 
     /// The addresses that a name has.
     pub(super) fn known(&self, group: &Group, question: &Question) -> Vec<SocketAddr> {
         self.answers().known(&group.name, question)
+    }
+
+    /// Whether there is an answer of every name, if only one of an earlier daemon.
+    pub(crate) fn knows_all_names(&self) -> bool {
+        let answers = self.answers();
+        let mut groups = self.groups.iter();
+        groups.all(|group| answers.is_complete(&group.config))
     }
 
     /// How the names of a group are doing.
@@ -276,27 +293,6 @@ fn apply(said: &mut Said, group: &Group, address: SocketAddr, change: Change, un
             }
         }
     }
-}
-
-fn read(state_dir: &std::path::Path) -> Said {
-    let file = state_dir.join(FILE);
-    let damage = match std::fs::read(&file) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Said::default(),
-        Err(error) => error.to_string(),
-        Ok(bytes) => match Said::parse(&bytes) {
-            Ok(said) => return said,
-            Err(damage) => damage,
-        },
-    };
-    let aside = match state_dir::set_aside(&file) {
-        Ok(aside) => format!("set aside as {}", aside.display()),
-        Err(error) => format!("and cannot be set aside: {error}"),
-    };
-    error!(
-        file = %file.display(), damage, aside,
-        "what was said through the admin API is lost; the file's targets are used"
-    );
-    Said::default()
 }
 
 async fn sleep(wait: Option<Duration>) {
