@@ -1,9 +1,11 @@
-//! Whatever a client writes, two parsers that are not ours must read the same requests
-//! out of what a target gets: httparse, and h11 (Python), which is the stricter one.
+//! Whatever a client writes, three parsers that are not ours must read the same requests
+//! out of what a target gets: httparse, h11 (Python), which is the stricter one, and
+//! llhttp (Node), which most targets have.
 //!
 //! The rows are after the public cases of request smuggling (CL.TE, TE.CL, chunks,
 //! white space, line ends, control bytes); the payloads are our own. Needs python3 with
-//! h11 and fails without: a check that is skipped when its tool is missing proves nothing.
+//! h11, and Node, and fails without: a check that is skipped when its tool is missing
+//! proves nothing.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -54,6 +56,45 @@ for line in sys.stdin:
         else:
             break
     print(json.dumps(requests))
+"#;
+
+/// The same by Node's server. All that follows from bytes has happened by the next turn of
+/// its loop.
+const NODE: &str = r#"
+const http = require("http"), { Duplex } = require("stream");
+const turn = () => new Promise(setImmediate);
+const order = (a, b) => (a[0] === b[0] ? (a[1] < b[1] ? -1 : 1) : a[0] < b[0] ? -1 : 1);
+async function read(bytes) {
+  const requests = [];
+  const server = http.createServer({ requireHostHeader: false }, (request, response) => {
+    const raw = request.rawHeaders, headers = [];
+    for (let at = 0; at < raw.length; at += 2)
+      headers.push([raw[at].toLowerCase(), raw[at + 1]]);
+    const one = {
+      method: request.method, target: request.url, headers: headers.sort(order),
+      body: "", whole: false,
+    };
+    requests.push(one);
+    request.setEncoding("latin1");
+    request.on("data", (text) => (one.body += text));
+    request.on("end", () => { one.whole = request.complete; response.end(); });
+    request.on("error", () => {});
+  });
+  server.on("clientError", () => {});
+  const socket = new Duplex({ read() {}, write: (chunk, encoding, done) => done() });
+  socket.on("error", () => {});
+  server.emit("connection", socket);
+  socket.push(bytes);
+  await turn();
+  socket.push(null);
+  await turn();
+  return requests;
+}
+(async () => {
+  const lines = require("fs").readFileSync(0, "latin1").split("\n").slice(0, -1);
+  for (const line of lines)
+    console.log(JSON.stringify(await read(Buffer.from(line, "base64"))));
+})();
 "#;
 
 /// What must become of a row.
@@ -315,7 +356,8 @@ async fn what_is_forwarded_means_the_same_to_every_parser() {
     }
     let seen = seen.into_inner();
     let by_httparse: Vec<Vec<Read>> = seen.iter().map(|bytes| httparsed(bytes)).collect();
-    assert_eq!(h11(&seen), by_httparse);
+    assert_eq!(read_by(h11(), &seen), by_httparse, "h11");
+    assert_eq!(read_by(node(), &seen), by_httparse, "Node");
     let whole: Vec<&Read> = by_httparse
         .iter()
         .flatten()
@@ -453,19 +495,30 @@ fn dechunked(mut bytes: &[u8]) -> (Vec<u8>, Option<&[u8]>) {
     (body, None)
 }
 
-/// What h11 reads of each of these.
-fn h11(streams: &[Vec<u8>]) -> Vec<Vec<Read>> {
-    let missing = "needs python3 with h11: apt-get install python3-h11";
-    let mut python = Command::new(PYTHON)
-        .args(["-c", H11])
+fn h11() -> Command {
+    let mut python = Command::new(PYTHON);
+    python.args(["-c", H11]);
+    python
+}
+
+fn node() -> Command {
+    let mut node = Command::new("node");
+    node.args(["-e", NODE]);
+    node
+}
+
+/// What another program's parser reads of each of these.
+fn read_by(mut parser: Command, streams: &[Vec<u8>]) -> Vec<Vec<Read>> {
+    let missing = "needs node, and python3 with h11: apt-get install nodejs python3-h11";
+    let mut parser = parser
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
         .expect(missing);
-    let mut input = python.stdin.take().expect("a pipe");
+    let mut input = parser.stdin.take().expect("a pipe");
     let lines: Vec<String> = streams.iter().map(|bytes| STANDARD.encode(bytes)).collect();
     let writer = std::thread::spawn(move || input.write_all((lines.join("\n") + "\n").as_bytes()));
-    let output = python.wait_with_output().expect("an end");
+    let output = parser.wait_with_output().expect("an end");
     writer.join().expect("no panic").expect(missing);
     assert!(output.status.success(), "{missing}");
     let text = String::from_utf8(output.stdout).expect("text");
