@@ -19,7 +19,7 @@ pub(crate) enum Case {
 }
 
 impl Pattern {
-    fn parse(text: String) -> Result<Self, String> {
+    pub(crate) fn parse(text: String) -> Result<Self, String> {
         match text.len() {
             0 => Err("a pattern cannot be empty; * matches everything".to_owned()),
             1..=LENGTH_MAX => Ok(Self(text)),
@@ -27,6 +27,12 @@ impl Pattern {
                 "a pattern can have at most {LENGTH_MAX} characters"
             )),
         }
+    }
+
+    /// As it was written.
+    #[cfg(any(test, feature = "fuzz"))]
+    pub(crate) fn text(&self) -> &str {
+        &self.0
     }
 
     /// Whether all of `text` fits. At most pattern times text steps: only the

@@ -23,6 +23,8 @@ mod dial;
 mod fault;
 mod forward;
 mod framing;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
 mod gate;
 mod h2c;
 mod handler;
