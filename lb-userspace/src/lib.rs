@@ -7,6 +7,8 @@
 
 mod access;
 mod admin;
+#[cfg(test)]
+mod allocated;
 mod balance;
 mod capacity;
 mod cli;

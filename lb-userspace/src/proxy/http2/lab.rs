@@ -73,7 +73,7 @@ pub(in crate::proxy) async fn body(response: Response<RecvStream>) -> Vec<u8> {
 }
 
 /// `:method GET`, `:scheme https`, `:path /`, `:authority a.test` (RFC 7541).
-const HEAD: &[u8] = b"\x82\x87\x84\x01\x06a.test";
+pub(super) const HEAD: &[u8] = b"\x82\x87\x84\x01\x06a.test";
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// RFC 9113 section 6.
@@ -81,6 +81,7 @@ pub(super) const DATA: u8 = 0;
 pub(super) const HEADERS: u8 = 1;
 pub(super) const RST_STREAM: u8 = 3;
 pub(super) const SETTINGS: u8 = 4;
+pub(super) const PING: u8 = 6;
 pub(super) const GOAWAY: u8 = 7;
 pub(super) const WINDOW_UPDATE: u8 = 8;
 pub(super) const CONTINUATION: u8 = 9;

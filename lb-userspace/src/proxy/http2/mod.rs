@@ -18,6 +18,8 @@ mod flood_tests;
 #[cfg(test)]
 pub(super) mod lab;
 #[cfg(test)]
+mod memory_tests;
+#[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod websocket_tests;
