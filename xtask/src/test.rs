@@ -8,12 +8,14 @@ use crate::install::{self, Tool};
 use crate::{build, shell};
 
 /// What the lab calls.
-pub(crate) const TOOLS: [Tool; 7] = [
+pub(crate) const TOOLS: [Tool; 8] = [
     ("ip", "iproute2"),
     ("ss", "iproute2"),
     ("nft", "nftables"),
     ("ethtool", "ethtool"),
     ("nsenter", "util-linux"),
+    // Certificates, and a client of TLS.
+    ("openssl", "openssl"),
     // An independent opinion on what a packet says.
     (
         "/usr/lib/python3/dist-packages/scapy/__init__.py",
