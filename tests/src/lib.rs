@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 pub mod admin;
+pub mod certificate;
 pub mod client;
 pub mod counters;
 pub mod daemon;

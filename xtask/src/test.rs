@@ -28,6 +28,9 @@ pub(crate) const TOOLS: [Tool; 8] = [
     ),
 ];
 
+/// What the suites in `tests/tests/suites` run, beside node.
+const SUITES: [Tool; 2] = [("varnishtest", "varnish"), ("openssl", "openssl")];
+
 #[derive(Debug, Args)]
 pub(crate) struct Options {
     /// Passed on to cargo test, for instance `--test handoff`.
@@ -41,7 +44,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         "test",
         "the lab makes network namespaces and loads BPF programs",
     )?;
-    install::tools(&TOOLS)?;
+    install::tools(&[&TOOLS[..], &SUITES].concat())?;
     install::apps()?;
     let limpet = build::run()?;
     interrupt::wait_for_children();

@@ -15,6 +15,7 @@ use super::books::Books;
 use super::connection::Peer;
 use super::dial;
 use super::fault::Fault;
+use super::gate;
 use super::h2c;
 use super::headers;
 use super::route::Route;
@@ -107,6 +108,7 @@ async fn attempt(
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         return Err(Failure::Final(Fault::TargetBadUpgrade));
     }
+    gate::check_answer(response.headers()).map_err(Failure::Final)?;
     Ok(response)
 }
 

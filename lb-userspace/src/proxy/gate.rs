@@ -54,6 +54,12 @@ fn check_framing(headers: &HeaderMap) -> Result<(), Fault> {
     Ok(())
 }
 
+/// The same of a target's answer: its coding is for this hop and is taken away, so a length
+/// beside it, or a coding that is not undone here, would be told to the client as the truth.
+pub(super) fn check_answer(headers: &HeaderMap) -> Result<(), Fault> {
+    check_framing(headers).map_err(|_| Fault::TargetMalformed)
+}
+
 fn check_host(head: &mut request::Parts) -> Result<(), Fault> {
     let mut hosts = head.headers.get_all(HOST).iter();
     let (first, second) = (hosts.next(), hosts.next());
@@ -107,6 +113,7 @@ pub(super) fn origin_form(uri: &Uri) -> Result<Uri, Fault> {
 #[cfg(test)]
 mod tests {
     use http::Request;
+    use http::header::HeaderName;
 
     use super::*;
 
@@ -160,6 +167,29 @@ mod tests {
             status(|r| r.method("CONNECT").uri("a:80").header(HOST, "a:80")),
             501
         );
+    }
+
+    #[test]
+    fn answers_have_one_length() {
+        let check = |headers: &[(HeaderName, &'static str)]| {
+            let pairs = headers.iter().cloned();
+            check_answer(
+                &pairs
+                    .map(|(n, v)| (n, HeaderValue::from_static(v)))
+                    .collect(),
+            )
+        };
+        assert!(check(&[]).is_ok());
+        assert!(check(&[(CONTENT_LENGTH, "3")]).is_ok());
+        assert!(check(&[(TRANSFER_ENCODING, "Chunked")]).is_ok());
+        for wrong in [
+            &[(TRANSFER_ENCODING, "chunked"), (CONTENT_LENGTH, "3")][..],
+            &[(TRANSFER_ENCODING, "gzip, chunked")],
+            &[(TRANSFER_ENCODING, "chunked, gzip")],
+            &[(TRANSFER_ENCODING, "identity")],
+        ] {
+            assert_eq!(check(wrong), Err(Fault::TargetMalformed));
+        }
     }
 
     #[test]

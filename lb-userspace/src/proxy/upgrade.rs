@@ -20,6 +20,7 @@ use super::connection::Peer;
 use super::dial::{self, Leg};
 use super::fault::Fault;
 use super::forward::connect_fault;
+use super::gate;
 use super::headers;
 use super::route::Route;
 use super::session::Session;
@@ -58,6 +59,7 @@ pub(super) async fn upgrade(
     books.chosen(&target);
     let (response, leg) = ask(proxy, stream, head).await?;
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        gate::check_answer(response.headers())?;
         let response = refused(response, leg, candidate, &session, &target);
         return Ok(response.map(|body| body.holding(in_flight)));
     }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
+use lb_tests::certificate::Certificate;
 use lb_tests::client::Client;
 use lb_tests::daemon::{Config, Daemon};
 use lb_tests::lab::Lab;
@@ -51,27 +52,20 @@ enum Process<'lab> {
     Other(Other),
 }
 
-/// Certificate and key, in one file and in two.
-struct Pair {
-    certificate: PathBuf,
-    key: PathBuf,
-    both: PathBuf,
-}
-
 impl Balancer {
     /// Starts it and waits until it accepts connections.
     pub(super) async fn start(self, lab: &Lab) -> Result<Running<'_>> {
         let front = lab.front();
-        let pair = Pair::new(lab)?;
+        let certificate = Certificate::new(lab)?;
         let process = match self {
-            Self::Limpet => Process::Limpet(limpet(lab, &pair).await?),
-            Self::Haproxy => Process::Other(haproxy(lab, &pair)?),
-            Self::Nginx => Process::Other(nginx(lab, &pair)?),
+            Self::Limpet => Process::Limpet(limpet(lab, &certificate).await?),
+            Self::Haproxy => Process::Other(haproxy(lab, &certificate)?),
+            Self::Nginx => Process::Other(nginx(lab, &certificate)?),
         };
         accepts(Client::new(&lab.client, tls(front))).await?;
         Ok(Running {
             front,
-            certificate: pair.certificate,
+            certificate: certificate.certificate,
             _process: process,
         })
     }
@@ -101,39 +95,7 @@ impl Running<'_> {
     }
 }
 
-impl Pair {
-    fn new(lab: &Lab) -> Result<Self> {
-        let directory = lab.run().directory();
-        let [certificate, key, both] =
-            ["site.crt", "site.key", "site.pem"].map(|name| directory.join(name));
-        lab.balancer.output(
-            Command::new("openssl")
-                .args(["req", "-x509", "-newkey", "ec", "-nodes", "-days", "2"])
-                .args(["-pkeyopt", "ec_paramgen_curve:prime256v1"])
-                .args(["-subj", "/CN=limpet bench"])
-                // Its own issuer, but no authority: rustls takes none for a server.
-                .args(["-addext", "basicConstraints=critical,CA:FALSE"])
-                .args([
-                    "-addext",
-                    &format!("subjectAltName=IP:{}", lab.front().ip()),
-                ])
-                .arg("-out")
-                .arg(&certificate)
-                .arg("-keyout")
-                .arg(&key),
-        )?;
-        let text = [&certificate, &key].map(fs::read_to_string);
-        let text: String = text.into_iter().collect::<Result<_, _>>()?;
-        fs::write(&both, text)?;
-        Ok(Self {
-            certificate,
-            key,
-            both,
-        })
-    }
-}
-
-async fn limpet<'lab>(lab: &'lab Lab, pair: &Pair) -> Result<Box<Daemon<'lab>>> {
+async fn limpet<'lab>(lab: &'lab Lab, pair: &Certificate) -> Result<Box<Daemon<'lab>>> {
     let mut config = Config {
         targets: vec![lab.target(1)],
         log_level: "warn",
@@ -141,11 +103,9 @@ async fn limpet<'lab>(lab: &'lab Lab, pair: &Pair) -> Result<Box<Daemon<'lab>>> 
     };
     config.more.log = "access = { to = \"off\" }".to_owned();
     config.more.tables = format!(
-        "[[listener]]\nname = \"secure\"\nbind = \"{}\"\nprotocol = \"https\"\n\
-         target_group = \"chat\"\ncertificates = [{{ cert = {:?}, key = {:?} }}]\n",
+        "[[listener]]\nname = \"secure\"\nbind = \"{}\"\ntarget_group = \"chat\"\n{}",
         tls(lab.front()),
-        pair.certificate,
-        pair.key
+        pair.listener(),
     );
     config.more.target_group = r#"health_check = { protocol = "tcp" }"#.to_owned();
     let mut daemon = Daemon::start(lab, &config).await?;
@@ -153,8 +113,12 @@ async fn limpet<'lab>(lab: &'lab Lab, pair: &Pair) -> Result<Box<Daemon<'lab>>> 
     Ok(Box::new(daemon))
 }
 
-fn haproxy(lab: &Lab, pair: &Pair) -> Result<Other> {
-    let file = lab.run().directory().join("haproxy.cfg");
+fn haproxy(lab: &Lab, pair: &Certificate) -> Result<Other> {
+    let directory = lab.run().directory();
+    let (file, both) = (directory.join("haproxy.cfg"), directory.join("site.pem"));
+    // It takes certificate and key in one file only.
+    let text = [&pair.certificate, &pair.key].map(fs::read_to_string);
+    fs::write(&both, text.into_iter().collect::<Result<String, _>>()?)?;
     fs::write(
         &file,
         format!(
@@ -166,7 +130,7 @@ fn haproxy(lab: &Lab, pair: &Pair) -> Result<Other> {
              server one {} cookie one\n",
             lab.front(),
             tls(lab.front()),
-            pair.both.display(),
+            both.display(),
             lab.target(1)
         ),
     )?;
@@ -174,7 +138,7 @@ fn haproxy(lab: &Lab, pair: &Pair) -> Result<Other> {
     Other::start(&lab.balancer, command.arg("-db").arg("-f").arg(file))
 }
 
-fn nginx(lab: &Lab, pair: &Pair) -> Result<Other> {
+fn nginx(lab: &Lab, pair: &Certificate) -> Result<Other> {
     let directory = lab.run().directory();
     let file = directory.join("nginx.conf");
     let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
