@@ -130,13 +130,18 @@ function jsonp(client) {
   const begin = async () => {
     const id = randomUUID();
     const session = `/sock/000/${id}`;
-    const ask = () =>
-      fetchText("POST", `${session}/jsonp_send`, "d=" + encodeURIComponent('["who"]')).catch(
-        () => {},
-      );
+    let isOver = false;
+    const end = () => {
+      if (!isOver) client.lost(begin);
+      isOver = true;
+    };
+    const body = "d=" + encodeURIComponent('["who"]');
+    const ask = () => fetchText("POST", `${session}/jsonp_send`, body).catch(end);
     try {
       for (;;) {
         const script = await fetchText("GET", `${session}/jsonp?c=heard`);
+        // What could not be sent has ended it already.
+        if (isOver) return;
         const frame = JSON.parse(script.slice(script.indexOf('"'), script.lastIndexOf('"') + 1));
         if (frame === "o") client.begun(id, ask);
         else if (frame[0] === "a") JSON.parse(frame.slice(1)).forEach((name) => client.answered(name));
@@ -145,7 +150,7 @@ function jsonp(client) {
     } catch {
       // Its target is gone.
     }
-    client.lost(begin);
+    end();
   };
   jars.run({}, begin);
 }
