@@ -3,7 +3,6 @@
 //! streams that never pause stand still.
 
 use std::cell::Cell;
-use std::fs;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -16,7 +15,7 @@ use lb_tests::lab::Lab;
 use lb_tests::target::Targets;
 use lb_tests::until::{until, when};
 
-use super::{flood, prepare};
+use super::{flood, prepare, processor};
 use crate::shell::say;
 
 /// What a client says right behind its handshake, and what it says afterwards, one
@@ -25,8 +24,6 @@ const AT_ONCE: [&str; 3] = ["one", "two", "three"];
 const AFTERWARDS: usize = 20;
 /// What an idle connection is to reach, in milliseconds: median and 99th percentile.
 const TO_REACH: [(f64, f64); 2] = [(0.5, 5.0), (0.99, 50.0)];
-/// A tick of the processor accounting (USER_HZ), in microseconds.
-const TICK: f64 = 10_000.0;
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
@@ -81,11 +78,7 @@ impl<'lab> Scene<'lab> {
 
     /// Processor time of the daemon, in microseconds.
     fn cpu(&self) -> Result<f64> {
-        let text = fs::read_to_string(format!("/proc/{}/stat", self.daemon.pid()))?;
-        let fields = text.rsplit_once(')').context("no name")?.1;
-        let ticks = fields.split_whitespace().skip(11).take(2);
-        let ticks: Vec<f64> = ticks.map(str::parse).collect::<Result<_, _>>()?;
-        Ok(ticks.iter().sum::<f64>() * TICK)
+        Ok(processor::time_of(self.daemon.pid())?.as_secs_f64() * 1e6)
     }
 }
 

@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: measurements, not tests.
 
+mod checks;
 mod connection;
 mod contender;
 mod echo;
@@ -10,6 +11,8 @@ mod http;
 mod numbers;
 mod pick;
 mod poller;
+mod processor;
+mod reconnects;
 mod server;
 mod soak;
 mod table;
@@ -44,6 +47,11 @@ pub(crate) enum Benchmark {
     HttpCaller(http::caller::Options),
     /// Stickiness: cost of a cookie and of a pick, and of both to requests.
     Pick(pick::Options),
+    /// A thousand health-checked targets: what they cost the daemon, and requests beside
+    /// them.
+    Checks(checks::Options),
+    /// Ten thousand WebSockets, and targets that leave: how the reconnects spread.
+    Reconnects(reconnects::Options),
     /// The load generator, started by those in the client's namespace.
     #[command(hide = true)]
     Generator(generator::Options),
@@ -53,6 +61,9 @@ pub(crate) enum Benchmark {
         /// Where to listen.
         #[arg(long)]
         listen: SocketAddr,
+        /// A byte that is said first on each connection.
+        #[arg(long)]
+        greeting: Option<u8>,
     },
 }
 
@@ -68,7 +79,9 @@ pub(crate) fn run(benchmark: &Benchmark) -> Result<()> {
         Benchmark::HttpCaller(options) => http::caller::run(options),
         Benchmark::Pick(options) => pick::run(options),
         Benchmark::Generator(options) => generator::run(options),
-        Benchmark::Server { listen } => server::run(*listen),
+        Benchmark::Checks(options) => checks::run(options),
+        Benchmark::Reconnects(options) => reconnects::run(options),
+        Benchmark::Server { listen, greeting } => server::run(*listen, *greeting),
     }
 }
 

@@ -1,4 +1,5 @@
-//! The echo server: a WebSocket handshake, then every byte back.
+//! The echo server: a WebSocket handshake, a greeting if it has one, then every byte
+//! back.
 
 use std::net::{SocketAddr, TcpListener};
 
@@ -18,7 +19,7 @@ struct Peer {
 }
 
 /// Serves until killed.
-pub(super) fn run(listen: SocketAddr) -> Result<()> {
+pub(super) fn run(listen: SocketAddr, greeting: Option<u8>) -> Result<()> {
     let listener = TcpListener::bind(listen)?;
     listener.set_nonblocking(true)?;
     let mut poller = Poller::new()?;
@@ -37,7 +38,7 @@ pub(super) fn run(listen: SocketAddr) -> Result<()> {
                 }
             } else if let Some(place) = peers.get_mut(number)
                 && let Some(peer) = place
-                && !matches!(peer.turn(&poller, &mut buffer), Ok(true))
+                && !matches!(peer.turn(greeting, &poller, &mut buffer), Ok(true))
             {
                 *place = None;
             }
@@ -47,7 +48,7 @@ pub(super) fn run(listen: SocketAddr) -> Result<()> {
 
 impl Peer {
     /// Answers whether the connection goes on.
-    fn turn(&mut self, poller: &Poller, buffer: &mut [u8]) -> Result<bool> {
+    fn turn(&mut self, greeting: Option<u8>, poller: &Poller, buffer: &mut [u8]) -> Result<bool> {
         self.connection.flush(poller)?;
         let Some(bytes) = self.connection.receive(buffer)? else {
             return Ok(true);
@@ -60,8 +61,9 @@ impl Peer {
             Some(head) => {
                 head.extend_from_slice(bytes);
                 if head.ends_with(b"\r\n\r\n") {
-                    let answer = answer(&String::from_utf8_lossy(head))?;
-                    self.connection.send(answer.as_bytes(), poller)?;
+                    let mut answer = answer(&String::from_utf8_lossy(head))?.into_bytes();
+                    answer.extend(greeting);
+                    self.connection.send(&answer, poller)?;
                     self.head = None;
                 }
             }

@@ -5,7 +5,7 @@ mod balancer;
 pub(super) mod caller;
 mod case;
 mod h2load;
-mod origin;
+pub(super) mod origin;
 
 use std::process::Stdio;
 
@@ -89,7 +89,7 @@ async fn measure(balancer: Balancer, case: &Case, options: &Options) -> Result<N
     // A new connection for each request takes a new port.
     lab.client
         .sysctl("net/ipv4/ip_local_port_range", "1024 65535")?;
-    let _origin = origin::start(&lab).await?;
+    let _origin = origin::start(&lab, 0..0).await?;
     let running = balancer.start(&lab).await?;
     let address = running.address(case);
     let cookie = running.cookie(&lab).await?;
