@@ -29,7 +29,7 @@ impl Upload {
     }
 }
 
-/// What breaks a request body off.
+/// What breaks a body off.
 type Broken = Box<dyn Error + Send + Sync>;
 
 impl Body for Upload {
@@ -80,6 +80,8 @@ pub(super) struct Reply {
 enum Source {
     Text(Full<Bytes>),
     Target(Incoming),
+    /// A target's that was asked for a WebSocket over HTTP/2.
+    Stream(http2::Upload),
 }
 
 impl Reply {
@@ -99,6 +101,15 @@ impl Reply {
     pub(super) fn target(body: Incoming) -> Self {
         Self {
             source: Source::Target(body),
+            held: None,
+            books: None,
+            ear: None,
+        }
+    }
+
+    pub(super) fn stream(body: http2::Upload) -> Self {
+        Self {
+            source: Source::Stream(body),
             held: None,
             books: None,
             ear: None,
@@ -128,7 +139,7 @@ impl Reply {
         self
     }
 
-    fn tell(&mut self, frame: &Poll<Option<Result<Frame<Bytes>, hyper::Error>>>) {
+    fn tell(&mut self, frame: &Poll<Option<Result<Frame<Bytes>, Broken>>>) {
         let (Some(ear), Poll::Ready(Some(Ok(frame)))) = (&mut self.ear, frame) else {
             return;
         };
@@ -137,7 +148,7 @@ impl Reply {
         }
     }
 
-    fn book(&mut self, frame: &Poll<Option<Result<Frame<Bytes>, hyper::Error>>>) {
+    fn book(&mut self, frame: &Poll<Option<Result<Frame<Bytes>, Broken>>>) {
         let Some(books) = &mut self.books else {
             return;
         };
@@ -156,6 +167,7 @@ impl Drop for Reply {
         let whole = match &self.source {
             Source::Text(_) => true,
             Source::Target(body) => body.is_end_stream(),
+            Source::Stream(body) => body.is_end_stream(),
         };
         if let Some(books) = self.books.as_mut().filter(|_| whole) {
             books.done();
@@ -165,17 +177,18 @@ impl Drop for Reply {
 
 impl Body for Reply {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = Broken;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let frame = match &mut self.source {
             Source::Text(body) => Pin::new(body)
                 .poll_frame(cx)
                 .map_err(|never| match never {}),
-            Source::Target(body) => Pin::new(body).poll_frame(cx),
+            Source::Target(body) => Pin::new(body).poll_frame(cx).map_err(Broken::from),
+            Source::Stream(body) => Pin::new(body).poll_frame(cx).map_err(Broken::from),
         };
         self.book(&frame);
         self.tell(&frame);
@@ -186,6 +199,7 @@ impl Body for Reply {
         match &self.source {
             Source::Text(body) => body.is_end_stream(),
             Source::Target(body) => body.is_end_stream(),
+            Source::Stream(body) => body.is_end_stream(),
         }
     }
 
@@ -193,6 +207,7 @@ impl Body for Reply {
         match &self.source {
             Source::Text(body) => body.size_hint(),
             Source::Target(body) => body.size_hint(),
+            Source::Stream(body) => body.size_hint(),
         }
     }
 }

@@ -15,7 +15,7 @@ use super::Proxy;
 use super::proxy_header::{self, Ends};
 use super::route::Route;
 use super::wire::{self, Wire};
-use crate::config::TargetProtocol;
+use crate::config::{Protocol, TargetProtocol};
 use crate::dataplane::{self, Candidate, Limits, Refusal};
 use crate::id;
 use crate::target::Target;
@@ -43,8 +43,14 @@ pub(super) async fn dial(
     let connect_timeout = proxy.shared.limits.connect_timeout;
     let dataplane = &proxy.shared.dataplane;
     let protocol = &route.group.config.protocol;
-    let (mut stream, candidate) = match (proxy.listener.protocol.ends_tls(), protocol) {
-        (false, TargetProtocol::Http | TargetProtocol::H2c) => {
+    let refusal = match (proxy.listener.protocol, protocol) {
+        (Protocol::Https | Protocol::Tls, _) | (_, TargetProtocol::Https(_)) => Some(Refusal::Tls),
+        // What is HTTP/2 to the target is framed here.
+        (Protocol::Http, TargetProtocol::H2c) => Some(Refusal::Http2),
+        (Protocol::Http | Protocol::Tcp | Protocol::TlsPassthrough, _) => None,
+    };
+    let (mut stream, candidate) = match refusal {
+        None => {
             let request = dataplane::Request {
                 owner: dataplane::Owner {
                     listener: id::flow_label(proxy.id),
@@ -58,8 +64,8 @@ pub(super) async fn dial(
             };
             dataplane.connect(target.address, request).await?
         }
-        (true, _) | (false, TargetProtocol::Https(_)) => {
-            let relay = dataplane.relay(target.address, connect_timeout, Refusal::Tls);
+        Some(refusal) => {
+            let relay = dataplane.relay(target.address, connect_timeout, refusal);
             relay.await?
         }
     };

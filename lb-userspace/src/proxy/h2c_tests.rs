@@ -6,7 +6,7 @@ use bytes::Bytes;
 use h2::server::{Connection, SendResponse};
 use h2::{Reason, RecvStream};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
@@ -40,9 +40,20 @@ impl Target {
 
     /// Allows so many streams at a time.
     async fn accept_for(lab: &Lab, streams: u32) -> Self {
-        let (stream, _) = lab.targets.accept().await.expect("accepted");
         let mut builder = h2::server::Builder::new();
         builder.max_concurrent_streams(streams);
+        Self::accept_as(lab, &builder).await
+    }
+
+    /// Takes WebSockets (RFC 8441 section 3).
+    async fn accept_web_sockets(lab: &Lab) -> Self {
+        let mut builder = h2::server::Builder::new();
+        builder.enable_connect_protocol();
+        Self::accept_as(lab, &builder).await
+    }
+
+    async fn accept_as(lab: &Lab, builder: &h2::server::Builder) -> Self {
+        let (stream, _) = lab.targets.accept().await.expect("accepted");
         let connection = builder.handshake(stream).await.expect("a connection");
         let (sender, asked) = tokio::sync::mpsc::channel(16);
         let driver = tokio::spawn(Self::drive(connection, sender));
@@ -158,7 +169,116 @@ async fn http_1_clients_are_served_too() {
     let answer = head(&mut client).await;
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
     assert_eq!(read(&mut client, 4).await, b"pong");
+}
+
+/// A WebSocket that a target has been asked for, and the answer to it.
+async fn asked_for(target: &mut Target) -> (Request<RecvStream>, SendResponse<Bytes>) {
+    let (asked, respond) = target.next().await;
+    assert_eq!(asked.method(), "CONNECT");
+    assert_eq!(asked.uri(), "http://a.test/chat");
+    let protocol = asked.extensions().get::<h2::ext::Protocol>();
+    assert_eq!(protocol.map(h2::ext::Protocol::as_str), Some("websocket"));
+    let headers = asked.headers();
+    assert_eq!(headers["sec-websocket-version"], "13");
+    assert!(headers.contains_key("x-forwarded-for"), "{headers:?}");
+    for name in ["sec-websocket-key", "host", "connection", "upgrade"] {
+        assert!(!headers.contains_key(name), "{headers:?}");
+    }
+    (asked, respond)
+}
+
+#[tokio::test]
+async fn a_web_socket_over_http1_is_an_extended_connect_to_its_target() {
+    let lab = lab(Protocol::Http).await;
+    let mut client = lab.dial().await;
+    let upgrade = format!("{UPGRADE}early");
+    client.write_all(upgrade.as_bytes()).await.expect("written");
+    let mut target = Target::accept_web_sockets(&lab).await;
+    let (asked, mut respond) = asked_for(&mut target).await;
+    let mut reply = respond
+        .send_response(Response::new(()), false)
+        .expect("sent");
+    reply.send_data("hello".into(), false).expect("sent");
+    let answer = head(&mut client).await.to_lowercase();
+    assert!(answer.starts_with("http/1.1 101 "), "{answer}");
+    let accept = "sec-websocket-accept: s3pplmbitxaq9kygzzhzrbk+xoo=";
+    assert!(answer.contains(accept), "{answer}");
+    assert!(answer.contains("set-cookie: "), "{answer}");
+    assert_eq!(read(&mut client, 5).await, b"hello");
+    let mut from_client = asked.into_body();
+    assert_eq!(data(&mut from_client).await, "early");
+    client.write_all(b"more").await.expect("written");
+    assert_eq!(data(&mut from_client).await, "more");
+    let listed = lab.connections.relayed();
+    assert_eq!(listed.len(), 1);
+    reply.send_data(Bytes::new(), true).expect("sent");
+    assert_eq!(client.read(&mut [0; 1]).await.expect("an end"), 0);
+    drop(client);
+    while let Some(rest) = from_client.data().await {
+        assert_eq!(rest.expect("no reset"), "");
+    }
+    lab.empty().await;
+}
+
+#[tokio::test]
+async fn a_web_socket_over_http2_is_one_to_its_target() {
+    let lab = lab(Protocol::Https).await;
+    let mut client = Client::new(&lab).await;
+    client.ready().await;
+    let request = Request::connect("https://a.test/chat")
+        .header("sec-websocket-version", "13")
+        .header("sec-websocket-protocol", "chat")
+        .extension(h2::ext::Protocol::from_static("websocket"));
+    let request = request.body(()).expect("a request");
+    let (answer, mut talk) = client.sender.send_request(request, false).expect("sent");
+    let mut target = Target::accept_web_sockets(&lab).await;
+    let (asked, mut respond) = asked_for(&mut target).await;
+    assert_eq!(asked.headers()["sec-websocket-protocol"], "chat");
+    let opened = Response::builder().header("sec-websocket-protocol", "chat");
+    let mut reply = respond
+        .send_response(opened.body(()).expect("an answer"), false)
+        .expect("sent");
+    let answer = answer.await.expect("an answer");
+    assert_eq!(answer.status(), StatusCode::OK);
+    assert_eq!(answer.headers()["sec-websocket-protocol"], "chat");
+    let (mut from_client, mut from_target) = (asked.into_body(), answer.into_body());
+    talk.send_data("ping".into(), false).expect("sent");
+    assert_eq!(data(&mut from_client).await, "ping");
+    reply.send_data("pong".into(), false).expect("sent");
+    assert_eq!(data(&mut from_target).await, "pong");
+    // A reset on one side is one on the other.
+    reply.send_reset(Reason::CANCEL);
+    let broken = from_target.data().await.expect("a reset");
+    assert_eq!(broken.expect_err("a reset").reason(), Some(Reason::CANCEL));
+}
+
+#[tokio::test]
+async fn a_web_socket_that_a_target_does_not_want() {
+    let lab = lab(Protocol::Http).await;
+    let mut client = lab.dial().await;
     client.write_all(UPGRADE.as_bytes()).await.expect("written");
+    let mut target = Target::accept_web_sockets(&lab).await;
+    let (_asked, mut respond) = asked_for(&mut target).await;
+    let answer = Response::builder().status(403).header("content-length", 4);
+    let answer = answer.body(()).expect("an answer");
+    let mut reply = respond.send_response(answer, false).expect("sent");
+    reply.send_data("no, ".into(), true).expect("sent");
+    let answer = head(&mut client).await;
+    assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
+    assert_eq!(read(&mut client, 4).await, b"no, ");
+    // A protocol that was not offered is not believed.
+    client.write_all(UPGRADE.as_bytes()).await.expect("written");
+    let mut target = Target::accept_web_sockets(&lab).await;
+    let (_asked, mut respond) = asked_for(&mut target).await;
+    let answer = Response::builder().header("sec-websocket-protocol", "other");
+    let answer = answer.body(()).expect("an answer");
+    let _reply = respond.send_response(answer, false).expect("sent");
+    let answer = head(&mut client).await;
+    assert!(answer.starts_with("HTTP/1.1 502 "), "{answer}");
+    // One that does not say that it takes any is not asked.
+    let mut client = lab.dial().await;
+    client.write_all(UPGRADE.as_bytes()).await.expect("written");
+    let _target = Target::accept(&lab).await;
     let answer = head(&mut client).await;
     assert!(answer.starts_with("HTTP/1.1 501 "), "{answer}");
 }

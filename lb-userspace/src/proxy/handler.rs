@@ -13,7 +13,6 @@ use super::fault::Fault;
 use super::rules::Action;
 use super::split::Split;
 use super::{Proxy, cookie, forward, gate, redirect, upgrade, websocket};
-use crate::config::TargetProtocol;
 use crate::metrics::{Origin, Upgrade};
 
 impl Proxy {
@@ -107,9 +106,6 @@ impl Proxy {
         let (route, cookie) = split.choose(&mut head.headers).ok_or(Fault::NoTarget)?;
         books.routed(route);
         let mut response = if wanted {
-            if matches!(route.group.config.protocol, TargetProtocol::H2c) {
-                return Err(Fault::NotImplemented("there is no WebSocket here"));
-            }
             let offer = websocket::check_request(&head)?;
             upgrade::upgrade(self, peer, route, head, &offer, books).await?
         } else {

@@ -27,6 +27,7 @@ mod framing;
 pub mod fuzz;
 mod gate;
 mod h2c;
+mod h2c_websocket;
 mod handler;
 mod headers;
 mod http2;

@@ -8,25 +8,27 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::CONTENT_LENGTH;
-use http::{Request, Response, StatusCode, Version, request};
+use http::{Request, Response, StatusCode, Version, request, response};
 use http_body_util::Empty;
-use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 
 use super::Proxy;
 use super::body::Reply;
 use super::books::{self, Books};
 use super::connection::Peer;
-use super::dial::{self, Leg};
+use super::dial;
 use super::fault::Fault;
 use super::forward::connect_fault;
 use super::gate;
+use super::h2c_websocket::{self, Answer};
 use super::headers;
+use super::http2;
 use super::route::Route;
 use super::session::Session;
 use super::tunnel::{Opening, Tunnel};
 use super::websocket::{self, Offer};
 use super::wire::Wire;
+use crate::config::TargetProtocol;
 use crate::connections::{Identity, Listed};
 use crate::dataplane::{Candidate, Refusal};
 use crate::target::{InFlight, Target};
@@ -57,15 +59,15 @@ pub(super) async fn upgrade(
     books.count_verdict(&session);
     let (target, in_flight, stream, candidate) = connected?;
     books.chosen(&target);
-    let (response, leg) = ask(proxy, stream, head).await?;
-    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-        gate::check_answer(response.headers())?;
-        let response = refused(response, leg, candidate, &session, &target);
-        return Ok(response.map(|body| body.holding(in_flight)));
-    }
-    let (mut head, _) = response.into_parts();
-    websocket::check_response(offer, &head)?;
-    let parts = leg.finish().await.ok_or(Fault::TargetUnreachable)?;
+    let (mut head, stream, to_client) =
+        match ask(proxy, route, stream, head, &target, offer).await? {
+            Asked::Switched(head, stream, to_client) => (head, stream, to_client),
+            Asked::Refused(response) => {
+                let response = refused(response, &session, &target);
+                // The leg first: the candidate gives back the port it uses.
+                return Ok(response.map(|body| body.holding(candidate).holding(in_flight)));
+            }
+        };
     head.version = Version::HTTP_11;
     head.extensions.remove::<OnUpgrade>();
     headers::strip_hop_by_hop(&mut head.headers);
@@ -79,8 +81,8 @@ pub(super) async fn upgrade(
         listed.set_reason(reason);
     }
     peer.lay(Tunnel {
-        target: parts.io.into_inner(),
-        to_client: parts.read_buf,
+        target: stream,
+        to_client,
         opening: Opening::Answered,
         candidate,
         listed,
@@ -119,40 +121,92 @@ async fn connect(
     Err(session.fault(fault))
 }
 
+/// What a target has made of the handshake.
+enum Asked {
+    /// A verified 101, the stream behind it, and what has been read of that.
+    Switched(response::Parts, Wire, Bytes),
+    /// An ordinary answer, and no tunnel.
+    Refused(Response<Reply>),
+}
+
 /// Sends the request and waits for the head of the answer.
 async fn ask(
     proxy: &Proxy,
+    route: &Route,
     stream: Wire,
     head: request::Parts,
-) -> Result<(Response<Incoming>, Leg), Fault> {
-    let request = Request::from_parts(head, Empty::<Bytes>::new());
-    let answer = dial::ask(proxy, stream, request);
-    tokio::time::timeout(proxy.shared.limits.response_timeout, answer)
-        .await
-        .map_err(|_| Fault::ResponseTimeout)?
-        .map_err(|error| {
-            if error.is_parse() {
-                Fault::TargetMalformed
-            } else {
-                Fault::TargetUnreachable
+    target: &Target,
+    offer: &Offer,
+) -> Result<Asked, Fault> {
+    let asked = async {
+        match route.group.config.protocol {
+            TargetProtocol::Http | TargetProtocol::Https(_) => {
+                ask_http1(proxy, stream, head, offer).await
             }
-        })
+            TargetProtocol::H2c => ask_http2(stream, &head, target, offer).await,
+        }
+    };
+    let asked = tokio::time::timeout(proxy.shared.limits.response_timeout, asked);
+    asked.await.map_err(|_| Fault::ResponseTimeout)?
+}
+
+async fn ask_http1(
+    proxy: &Proxy,
+    stream: Wire,
+    head: request::Parts,
+    offer: &Offer,
+) -> Result<Asked, Fault> {
+    let request = Request::from_parts(head, Empty::<Bytes>::new());
+    let answer = dial::ask(proxy, stream, request).await;
+    let (response, leg) = answer.map_err(|error| {
+        if error.is_parse() {
+            Fault::TargetMalformed
+        } else {
+            Fault::TargetUnreachable
+        }
+    })?;
+    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        gate::check_answer(response.headers())?;
+        let response = response.map(|body| Reply::target(body).holding(leg));
+        return Ok(Asked::Refused(response));
+    }
+    let (head, _) = response.into_parts();
+    websocket::check_response(offer, &head)?;
+    let parts = leg.finish().await.ok_or(Fault::TargetUnreachable)?;
+    Ok(Asked::Switched(head, parts.io.into_inner(), parts.read_buf))
+}
+
+async fn ask_http2(
+    stream: Wire,
+    head: &request::Parts,
+    target: &Target,
+    offer: &Offer,
+) -> Result<Asked, Fault> {
+    match h2c_websocket::ask(stream, head, target).await? {
+        Answer::Opened(mut head, socket) => {
+            websocket::check_success(offer, &mut head)?;
+            Ok(Asked::Switched(head, Wire::Http2(socket), Bytes::new()))
+        }
+        Answer::Refused(response) => {
+            let (head, body) = response.into_parts();
+            let body = http2::Upload::of_target(body, &head.headers);
+            let response = Response::from_parts(head, Reply::stream(body));
+            Ok(Asked::Refused(response))
+        }
+    }
 }
 
 /// The target said no, in HTTP: an ordinary answer, and no tunnel.
 fn refused(
-    response: Response<Incoming>,
-    leg: Leg,
-    candidate: Candidate,
+    mut response: Response<Reply>,
     session: &Session<'_>,
     target: &Target,
 ) -> Response<Reply> {
+    *response.version_mut() = Version::HTTP_11;
+    headers::strip_hop_by_hop(response.headers_mut());
     let (mut head, body) = response.into_parts();
-    head.version = Version::HTTP_11;
-    headers::strip_hop_by_hop(&mut head.headers);
     session.mark(target, &mut head);
-    // The leg first: the candidate gives back the port it uses.
-    Response::from_parts(head, Reply::target(body).holding((leg, candidate)))
+    Response::from_parts(head, body)
 }
 
 fn list(proxy: &Proxy, peer: &Peer, route: &Route, target: &Target, id: u64) -> Listed {

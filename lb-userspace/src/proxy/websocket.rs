@@ -102,6 +102,16 @@ pub(super) fn check_response(offer: &Offer, head: &response::Parts) -> Result<()
     }
 }
 
+/// Makes of the success that opens a stream (RFC 8441 section 5) the 101 that it stands
+/// for, and believes that like any other.
+pub(super) fn check_success(offer: &Offer, head: &mut response::Parts) -> Result<(), Fault> {
+    let accept = HeaderValue::try_from(&offer.accept).map_err(|_| Fault::TargetBadUpgrade)?;
+    head.status = StatusCode::SWITCHING_PROTOCOLS;
+    head.headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
+    mark_upgrade(&mut head.headers);
+    check_response(offer, head)
+}
+
 /// Makes of a believed 101, stripped of what is between the balancer and the target,
 /// what opens the WebSocket to a client of this version (RFC 8441 section 5).
 pub(super) fn mark_opened(head: &mut response::Parts, version: Version) {

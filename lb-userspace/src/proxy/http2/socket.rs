@@ -24,7 +24,7 @@ pub(in crate::proxy) struct Socket {
 }
 
 impl Socket {
-    pub(super) fn new(from_client: RecvStream, to_client: SendStream<Bytes>) -> Self {
+    pub(in crate::proxy) fn new(from_client: RecvStream, to_client: SendStream<Bytes>) -> Self {
         Self {
             from_client,
             to_client,

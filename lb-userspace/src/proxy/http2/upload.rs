@@ -56,6 +56,13 @@ impl Upload {
     }
 }
 
+impl Upload {
+    /// The other way round: the body of an answer.
+    pub(in crate::proxy) fn of_target(stream: RecvStream, headers: &HeaderMap) -> Self {
+        Self::new(Some(stream), headers, Moved::new())
+    }
+}
+
 impl Body for Upload {
     type Data = Bytes;
     type Error = h2::Error;
