@@ -148,6 +148,11 @@ impl Other {
             child.with_context(|| format!("starting {command:?}"))?,
         ))
     }
+
+    /// Its first process.
+    pub(super) fn process(&self) -> u32 {
+        self.0.id()
+    }
 }
 
 impl Drop for Other {

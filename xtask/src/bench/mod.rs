@@ -8,6 +8,7 @@ mod flood;
 mod generator;
 mod handoff;
 mod http;
+mod idle;
 mod numbers;
 mod pick;
 mod poller;
@@ -45,6 +46,11 @@ pub(crate) enum Benchmark {
     /// What asks by HTTP/1.1, started by that in the client's namespace.
     #[command(hide = true)]
     HttpCaller(http::caller::Options),
+    /// Memory of an idle WebSocket over TLS: Limpet, HAProxy, nginx.
+    Idle(idle::Options),
+    /// What opens them, started by that in the client's namespace.
+    #[command(hide = true)]
+    IdleCaller(idle::caller::Options),
     /// Stickiness: cost of a cookie and of a pick, and of both to requests.
     Pick(pick::Options),
     /// A thousand health-checked targets: what they cost the daemon, and requests beside
@@ -77,6 +83,8 @@ pub(crate) fn run(benchmark: &Benchmark) -> Result<()> {
         Benchmark::Handoff(options) => handoff::run(options),
         Benchmark::Http(options) => http::run(options),
         Benchmark::HttpCaller(options) => http::caller::run(options),
+        Benchmark::Idle(options) => idle::run(options),
+        Benchmark::IdleCaller(options) => idle::caller::run(options),
         Benchmark::Pick(options) => pick::run(options),
         Benchmark::Generator(options) => generator::run(options),
         Benchmark::Checks(options) => checks::run(options),

@@ -20,14 +20,15 @@ use super::case::Case;
 const TLS_PORT: u16 = 8443;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Balancer {
+pub(in crate::bench) enum Balancer {
     Limpet,
     Haproxy,
     Nginx,
 }
 
 /// In the order they are measured and shown.
-pub(super) const ALL: [Balancer; 3] = [Balancer::Limpet, Balancer::Haproxy, Balancer::Nginx];
+pub(in crate::bench) const ALL: [Balancer; 3] =
+    [Balancer::Limpet, Balancer::Haproxy, Balancer::Nginx];
 
 impl fmt::Display for Balancer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -40,13 +41,12 @@ impl fmt::Display for Balancer {
 }
 
 /// Runs between client and target until dropped.
-pub(super) struct Running<'lab> {
+pub(in crate::bench) struct Running<'lab> {
     front: SocketAddr,
     certificate: PathBuf,
-    _process: Process<'lab>,
+    process: Process<'lab>,
 }
 
-#[expect(dead_code, reason = "held for their end")]
 enum Process<'lab> {
     Limpet(Box<Daemon<'lab>>),
     Other(Other),
@@ -54,7 +54,7 @@ enum Process<'lab> {
 
 impl Balancer {
     /// Starts it and waits until it accepts connections.
-    pub(super) async fn start(self, lab: &Lab) -> Result<Running<'_>> {
+    pub(in crate::bench) async fn start(self, lab: &Lab) -> Result<Running<'_>> {
         let front = lab.front();
         let certificate = Certificate::new(lab)?;
         let process = match self {
@@ -66,7 +66,7 @@ impl Balancer {
         Ok(Running {
             front,
             certificate: certificate.certificate,
-            _process: process,
+            process,
         })
     }
 }
@@ -80,7 +80,19 @@ impl Running<'_> {
         }
     }
 
-    pub(super) fn certificate(&self) -> &Path {
+    pub(in crate::bench) fn tls_address(&self) -> String {
+        tls(self.front).to_string()
+    }
+
+    /// Its first process.
+    pub(in crate::bench) fn process(&self) -> u32 {
+        match &self.process {
+            Process::Limpet(daemon) => daemon.pid().as_raw().unsigned_abs(),
+            Process::Other(other) => other.process(),
+        }
+    }
+
+    pub(in crate::bench) fn certificate(&self) -> &Path {
         &self.certificate
     }
 
@@ -123,7 +135,7 @@ fn haproxy(lab: &Lab, pair: &Certificate) -> Result<Other> {
         &file,
         format!(
             "defaults\n  mode http\n  timeout connect 5s\n  timeout client 60s\n  \
-             timeout server 60s\n  option forwardfor\n\
+             timeout server 60s\n  timeout tunnel 1h\n  option forwardfor\n\
              frontend front\n  bind {}\n  bind {} ssl crt {} alpn h2,http/1.1\n  \
              default_backend targets\n\
              backend targets\n  cookie AT insert indirect nocache httponly\n  \
@@ -149,14 +161,17 @@ fn nginx(lab: &Lab, pair: &Certificate) -> Result<Other> {
         &file,
         format!(
             "user root;\nworker_processes auto;\npid {pid};\nerror_log stderr crit;\n\
-             events {{ worker_connections 2048; }}\nhttp {{\n  access_log off;\n{temporary}  \
+             events {{ worker_connections 16384; }}\nhttp {{\n  access_log off;\n{temporary}  \
+             map $http_upgrade $hop {{ default upgrade; '' ''; }}\n  \
+             proxy_read_timeout 1h;\n  \
              keepalive_requests 100000000;\n  \
              upstream targets {{ server {target}; keepalive 64; keepalive_requests 100000000; }}\n  \
              server {{\n    listen {front};\n    listen {tls} ssl http2;\n    \
              ssl_certificate {certificate};\n    ssl_certificate_key {key};\n    \
              ssl_session_cache shared:sessions:10m;\n    location / {{\n      \
              proxy_pass http://targets;\n      proxy_http_version 1.1;\n      \
-             proxy_set_header Connection \"\";\n      \
+             proxy_set_header Upgrade $http_upgrade;\n      \
+             proxy_set_header Connection $hop;\n      \
              proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;\n    }}\n  }}\n}}\n",
             pid = directory.join("nginx.pid").display(),
             target = lab.target(1),

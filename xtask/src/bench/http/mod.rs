@@ -17,11 +17,11 @@ use super::numbers::{Numbers, Spread};
 use super::{own, prepare};
 use crate::install::{self, Tool};
 use crate::shell::{self, say};
-use balancer::{ALL, Balancer};
+pub(super) use balancer::{ALL, Balancer};
 use case::{CASES, Case, Version};
 
 /// Those Limpet is compared with, what answers them all, and what asks.
-const TOOLS: [Tool; 4] = [
+pub(super) const TOOLS: [Tool; 4] = [
     ("haproxy", "haproxy"),
     ("nginx", "nginx-light"),
     ("h2load", "nghttp2-client"),
