@@ -11,6 +11,7 @@
 //! | `/health` | 200, or what its [`Mood`] is |
 //! | `/session` | begins a session: its id is the target's name and a number, in the cookie `JSESSIONID`, in `X-Session`, and as an Engine.IO handshake says it |
 //! | `/head` | the request head as it arrived |
+//! | `/large` | [`LARGE`] bytes |
 //! | else | its name |
 
 use std::collections::HashMap;
@@ -34,6 +35,9 @@ use crate::lab::{Lab, TARGETS};
 use crate::namespace::Namespace;
 use crate::raw::Streams;
 use crate::web_socket;
+
+/// More than what lies between a target and a client that does not read.
+pub const LARGE: usize = 4 << 20;
 
 /// How a connection ended, as a target saw it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -192,6 +196,8 @@ impl Connection {
                 self.answer_check(&mut stream).await?;
             } else if head.has_token("connection", "upgrade") {
                 return self.switch(stream, buffer, &head).await;
+            } else if head.path() == "/large" {
+                answer(&mut stream, "200 OK", &"x".repeat(LARGE)).await?;
             } else if head.path() == "/head" {
                 let fields = head
                     .fields

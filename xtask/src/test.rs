@@ -29,7 +29,11 @@ pub(crate) const TOOLS: [Tool; 8] = [
 ];
 
 /// What the suites in `tests/tests/suites` run, beside node.
-const SUITES: [Tool; 2] = [("varnishtest", "varnish"), ("openssl", "openssl")];
+const SUITES: [Tool; 3] = [
+    ("varnishtest", "varnish"),
+    ("slowhttptest", "slowhttptest"),
+    ("openssl", "openssl"),
+];
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {

@@ -184,6 +184,9 @@ async fn serve_http(proxy: Arc<Proxy>, arrived: Arrived) {
             refuse(stream, Fault::ClientSlow, &proxy.listener.error_pages).await;
         }
         End::Expired(Expired::Idle) => stream.take_leave().await,
+        // An end would wait behind what the client does not take, as long as it likes, and
+        // keep megabytes in the kernel meanwhile.
+        End::Expired(Expired::Body) if pace.is_unflushed() => stream.reset_when_dropped(),
         // Broken off: nobody waits for a word.
         End::Done(Err(_)) | End::Expired(Expired::Body) => {}
     }

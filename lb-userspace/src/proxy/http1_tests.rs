@@ -426,7 +426,7 @@ async fn a_slow_body_is_408_and_the_target_is_let_go() {
 async fn who_does_not_read_is_not_waited_for() {
     let lab = Lab::of(Protocol::Http, Duration::from_secs(1)).await;
     let get = "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n";
-    let (client, mut target, _) = asked(&lab, get).await;
+    let (mut client, mut target, _) = asked(&lab, get).await;
     let begin = format!("HTTP/1.1 200 OK\r\nContent-Length: {FLOOD}\r\n\r\n");
     send(&mut target, begin).await;
     let piece = piece();
@@ -435,7 +435,11 @@ async fn who_does_not_read_is_not_waited_for() {
         while target.write_all(&piece).await.is_ok() {}
     };
     timeout(PATIENCE, writing).await.expect("an end");
-    drop(client);
+    // Nothing is kept for it: after what it has already comes a reset.
+    let mut rest = Vec::new();
+    let ended = timeout(PATIENCE, client.read_to_end(&mut rest)).await;
+    let reset = ended.expect("an end").expect_err("a reset");
+    assert_eq!(reset.kind(), std::io::ErrorKind::ConnectionReset);
 }
 
 /// A listener with these lines of configuration.

@@ -2,4 +2,5 @@
 //! the short ones with every `cargo xtask test`, the long ones with
 //! `cargo xtask test --suites`. docs/suites.md says what each looks at and has found.
 
+mod slow;
 mod vtc;
