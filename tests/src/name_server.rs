@@ -1,5 +1,5 @@
 //! A DNS server of the lab, whose answers change: hickory's messages over a socket of a
-//! namespace. It is down when dropped.
+//! namespace.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -43,6 +43,13 @@ impl NameServer {
         let mut zone = self.zone.lock().unwrap_or_else(PoisonError::into_inner);
         zone.insert(name, addresses.to_vec());
         Ok(())
+    }
+
+    /// It is down, and its address is free, when this returns.
+    pub async fn stop(mut self) {
+        self.task.abort();
+        // It ends by being aborted.
+        drop((&mut self.task).await);
     }
 }
 

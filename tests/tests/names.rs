@@ -83,7 +83,7 @@ async fn targets_follow_a_name_and_outlast_dns_and_a_restart() -> Result<()> {
     new_sessions_go_to_two_and_three(&scene).await?;
 
     // The server is down, and the daemon crashes.
-    drop(server);
+    server.stop().await;
     scene.daemon.kill9()?;
     scene.daemon.restart().await?;
     are(&scene, moved).await?;
@@ -98,7 +98,7 @@ async fn targets_follow_a_name_and_outlast_dns_and_a_restart() -> Result<()> {
     scene.daemon.kill9()?;
     scene.daemon.restart().await?;
     are(&scene, [Some("healthy"), Some("healthy"), Some("draining")]).await?;
-    drop(server);
+    server.stop().await;
 
     // Half a file is none, and is not lost.
     scene.daemon.kill9()?;
