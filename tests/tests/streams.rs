@@ -25,6 +25,11 @@ async fn over_tc_without_loss() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn over_tc_with_little_loss() -> Result<()> {
+    arrive("tc", Offloads::Segments, 0.1, 100_000_000).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn over_xdp_with_little_loss() -> Result<()> {
     arrive("xdp", Offloads::Xdp, 0.1, 100_000_000).await
 }
