@@ -167,7 +167,7 @@ fn share(config: &Config, dataplane: &Dataplane, drain: Drain) -> anyhow::Result
         handshakes: Sources::new(limits.tls_handshakes_per_source),
         access: AccessLog::start(&config.log.access, metrics.access_log_dropped())?,
         dataplane: dataplane.clone(),
-        targets: Pools::new(&config.limits, &config.target_groups),
+        targets: Pools::default(),
         connections: Arc::new(Connections::default()),
         metrics,
         drain,

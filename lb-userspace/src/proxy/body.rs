@@ -13,6 +13,7 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use super::books::Books;
 use super::http2;
 use super::pace::{Pace, Receiving};
+use super::pool::Lent;
 use super::stickiness::Ear;
 
 /// A request body, as its client sends it.
@@ -79,7 +80,8 @@ pub(super) struct Reply {
 
 enum Source {
     Text(Full<Bytes>),
-    Target(Incoming),
+    /// With the connection it comes over, if it is for the body's reader to run it.
+    Target(Incoming, Option<Lent>),
     /// A target's that was asked for a WebSocket over HTTP/2.
     Stream(http2::Upload),
 }
@@ -98,9 +100,9 @@ impl Reply {
         Self::bytes(Bytes::new())
     }
 
-    pub(super) fn target(body: Incoming) -> Self {
+    pub(super) fn target(body: Incoming, lent: Option<Lent>) -> Self {
         Self {
-            source: Source::Target(body),
+            source: Source::Target(body, lent),
             held: None,
             books: None,
             ear: None,
@@ -166,7 +168,7 @@ impl Drop for Reply {
     fn drop(&mut self) {
         let whole = match &self.source {
             Source::Text(_) => true,
-            Source::Target(body) => body.is_end_stream(),
+            Source::Target(body, _) => body.is_end_stream(),
             Source::Stream(body) => body.is_end_stream(),
         };
         if let Some(books) = self.books.as_mut().filter(|_| whole) {
@@ -187,7 +189,7 @@ impl Body for Reply {
             Source::Text(body) => Pin::new(body)
                 .poll_frame(cx)
                 .map_err(|never| match never {}),
-            Source::Target(body) => Pin::new(body).poll_frame(cx).map_err(Broken::from),
+            Source::Target(body, lent) => poll_target(body, lent, cx).map_err(Broken::from),
             Source::Stream(body) => Pin::new(body).poll_frame(cx).map_err(Broken::from),
         };
         self.book(&frame);
@@ -198,7 +200,7 @@ impl Body for Reply {
     fn is_end_stream(&self) -> bool {
         match &self.source {
             Source::Text(body) => body.is_end_stream(),
-            Source::Target(body) => body.is_end_stream(),
+            Source::Target(body, _) => body.is_end_stream(),
             Source::Stream(body) => body.is_end_stream(),
         }
     }
@@ -206,10 +208,27 @@ impl Body for Reply {
     fn size_hint(&self) -> SizeHint {
         match &self.source {
             Source::Text(body) => body.size_hint(),
-            Source::Target(body) => body.size_hint(),
+            Source::Target(body, _) => body.size_hint(),
             Source::Stream(body) => body.size_hint(),
         }
     }
+}
+
+fn poll_target(
+    body: &mut Incoming,
+    lent: &mut Option<Lent>,
+    cx: &mut Context<'_>,
+) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    let mut frame = Pin::new(&mut *body).poll_frame(cx);
+    if let (Poll::Pending, Some(lent)) = (&frame, &mut *lent) {
+        lent.leg.run(cx);
+        frame = Pin::new(&mut *body).poll_frame(cx);
+    }
+    let whole = matches!(frame, Poll::Ready(None)) || body.is_end_stream();
+    if whole && let Some(lent) = lent.take() {
+        lent.give_back(cx);
+    }
+    frame
 }
 
 /// A request body that can be offered to another target as long as no target
@@ -220,7 +239,6 @@ pub(crate) struct Parcel {
 }
 
 /// The sender's view of a request body.
-#[derive(Clone)]
 pub(super) struct Sender(Arc<Mutex<Content>>);
 
 struct Content {
@@ -241,20 +259,25 @@ pub(super) struct Progress {
     pub(super) bytes: u64,
 }
 
+impl Progress {
+    fn new() -> Self {
+        Self {
+            moved: Instant::now(),
+            starved: false,
+            bytes: 0,
+        }
+    }
+}
+
 impl Sender {
     pub(super) fn new(body: Upload) -> Self {
         let (size, empty) = (body.size_hint(), body.is_end_stream());
         let body = Some(body);
-        let progress = Progress {
-            moved: Instant::now(),
-            starved: false,
-            bytes: 0,
-        };
         let content = Content {
             body,
             size,
             empty,
-            progress,
+            progress: Progress::new(),
         };
         Self(Arc::new(Mutex::new(content)))
     }
@@ -268,9 +291,30 @@ impl Sender {
         })
     }
 
+    /// Whether no target takes any more of it: hyper drops a body that has been sent.
+    pub(super) fn is_over(&self) -> bool {
+        Arc::strong_count(&self.0) == 1
+    }
+
     /// How the body is getting on.
     pub(super) fn progress(&self) -> Progress {
         lock(&self.0).progress
+    }
+}
+
+impl Parcel {
+    /// No body.
+    pub(super) fn empty() -> Self {
+        let content = Content {
+            body: None,
+            size: SizeHint::with_exact(0),
+            empty: true,
+            progress: Progress::new(),
+        };
+        Self {
+            shared: Arc::new(Mutex::new(content)),
+            taken: None,
+        }
     }
 }
 

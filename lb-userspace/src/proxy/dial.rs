@@ -1,15 +1,9 @@
-//! Fresh connections to targets: those that may become flows, and those that
-//! nobody else may use because they begin with who the client is.
+//! Fresh connections to targets: those that may become flows, and those for requests.
 
 use std::io;
 
-use http::{Request, Response};
-use hyper::body::{Body, Incoming};
-use hyper::client::conn::http1::{self, Parts};
-use hyper_util::rt::TokioIo;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tokio::task::JoinHandle;
 
 use super::Proxy;
 use super::proxy_header::{self, Ends};
@@ -76,8 +70,9 @@ pub(super) async fn dial(
     Ok((stream, candidate))
 }
 
-/// Opens a connection for one request, and tells the target who the client is.
-pub(super) async fn dial_once(
+/// Opens a connection for requests, and tells the target who the client is if it wants
+/// to know.
+pub(super) async fn dial_http(
     proxy: &Proxy,
     caller: &Caller,
     route: &Route,
@@ -95,48 +90,4 @@ async fn tell(stream: &mut TcpStream, caller: &Caller, route: &Route) -> io::Res
     let version = route.group.config.proxy_protocol;
     let header = proxy_header::write(version, caller.said.client, caller.said.local);
     stream.write_all(&header).await
-}
-
-/// The HTTP side of a fresh connection; it is cut when dropped.
-pub(super) struct Leg {
-    driver: JoinHandle<hyper::Result<Parts<TokioIo<Wire>>>>,
-}
-
-impl Leg {
-    /// The stream and what was read past the last answer.
-    pub(super) async fn finish(mut self) -> Option<Parts<TokioIo<Wire>>> {
-        match (&mut self.driver).await {
-            Ok(Ok(parts)) => Some(parts),
-            Ok(Err(_)) | Err(_) => None,
-        }
-    }
-}
-
-impl Drop for Leg {
-    fn drop(&mut self) {
-        self.driver.abort();
-    }
-}
-
-/// Sends the one request of a fresh connection, and waits for the head of its answer.
-pub(super) async fn ask<B>(
-    proxy: &Proxy,
-    stream: Wire,
-    request: Request<B>,
-) -> hyper::Result<(Response<Incoming>, Leg)>
-where
-    B: Body + Send + 'static,
-    B::Data: Send,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    let (mut sender, connection) = http1::Builder::new()
-        .preserve_header_case(true)
-        .max_headers(proxy.shared.limits.header_count)
-        .handshake(TokioIo::new(stream))
-        .await?;
-    let leg = Leg {
-        driver: tokio::spawn(connection.without_shutdown()),
-    };
-    let response = sender.send_request(request).await?;
-    Ok((response, leg))
 }

@@ -1,13 +1,15 @@
 //! An ordinary request, to a target and back, over a pool of kept connections.
 
-use std::error::Error;
+use std::future::poll_fn;
 use std::io;
+use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use http::header::{Entry, HOST, HeaderValue};
-use http::{Request, Response, StatusCode, Uri, Version, request};
+use http::{Request, Response, StatusCode, Version, request};
+use hyper::body::{Body, Incoming};
 use hyper::upgrade::OnUpgrade;
-use hyper_util::client::legacy;
 
 use super::Proxy;
 use super::body::{Parcel, Reply, Sender, Upload};
@@ -18,6 +20,8 @@ use super::fault::Fault;
 use super::gate;
 use super::h2c;
 use super::headers;
+use super::leg::Leg;
+use super::pool::{Idle, Lent, To};
 use super::route::Route;
 use super::session::Session;
 use crate::config::{ProxyProtocol, TargetProtocol};
@@ -58,7 +62,7 @@ pub(super) async fn forward(
         && let Some((target, in_flight)) = session.target(patience).await
     {
         books.chosen(&target);
-        let result = attempt(proxy, peer, route, &target, &head, (parcel, &sender)).await;
+        let result = attempt(proxy, peer, route, &target, &mut head, (parcel, &sender)).await;
         books.received(sender.progress().bytes);
         match result {
             Ok(response) => {
@@ -81,24 +85,26 @@ pub(super) async fn forward(
     Err(session.fault(fault))
 }
 
+/// Takes the head if it returns [`Failure::Final`]; else it is as it was.
 async fn attempt(
     proxy: &Proxy,
     peer: &Peer,
     route: &Route,
     target: &Target,
-    head: &request::Parts,
+    head: &mut request::Parts,
     (parcel, sender): (Parcel, &Sender),
 ) -> Result<Response<Reply>, Failure> {
     let answer = async {
-        let config = &route.group.config;
-        match (config.proxy_protocol, &config.protocol) {
-            (_, TargetProtocol::H2c) => shared(proxy, target, head, parcel).await,
-            (ProxyProtocol::Off, TargetProtocol::Http | TargetProtocol::Https(_)) => {
-                pooled(proxy, route, target, head, parcel).await
-            }
-            // Others must not use a connection that begins with this client's name.
-            (ProxyProtocol::V1 | ProxyProtocol::V2, _) => {
-                alone(proxy, peer, route, target, head, parcel).await
+        match route.group.config.protocol {
+            TargetProtocol::H2c => by_stream(proxy, target, head, parcel).await,
+            TargetProtocol::Http | TargetProtocol::Https(_) => {
+                let way = Way {
+                    proxy,
+                    peer,
+                    route,
+                    target,
+                };
+                way.ask(head, parcel, sender).await
             }
         }
     };
@@ -112,27 +118,8 @@ async fn attempt(
     Ok(response)
 }
 
-/// Over a kept connection, or a new one that is kept.
-async fn pooled(
-    proxy: &Proxy,
-    route: &Route,
-    target: &Target,
-    head: &request::Parts,
-    parcel: Parcel,
-) -> Result<Response<Reply>, Failure> {
-    let request = request_for(target, head, parcel).map_err(Failure::Final)?;
-    let response = proxy
-        .shared
-        .targets
-        .request(&route.group.name, request)
-        .await;
-    Ok(response
-        .map_err(|error| classify(&error))?
-        .map(Reply::target))
-}
-
 /// As a stream of a connection with others.
-async fn shared(
+async fn by_stream(
     proxy: &Proxy,
     target: &Target,
     head: &request::Parts,
@@ -148,52 +135,105 @@ async fn shared(
         .request(target.address, request, limit);
     let (response, streams) = answer.await.map_err(|failure| match failure {
         h2c::Failure::Connect(error) => Failure::Connect(Some(error.kind())),
-        h2c::Failure::Broken(error) => Failure::Final(answer_fault(Some(&error))),
+        h2c::Failure::Broken(error) => Failure::Final(answer_fault(&error)),
     })?;
-    Ok(response.map(|body| Reply::target(body).holding(streams)))
+    Ok(response.map(|body| Reply::target(body, None).holding(streams)))
 }
 
-/// Over a connection of its own.
-async fn alone(
-    proxy: &Proxy,
-    peer: &Peer,
-    route: &Route,
-    target: &Target,
-    head: &request::Parts,
-    parcel: Parcel,
-) -> Result<Response<Reply>, Failure> {
-    let stream = dial::dial_once(proxy, &peer.caller, route, target)
-        .await
-        .map_err(|error| Failure::Connect(Some(error.kind())))?;
-    let mut head = head.clone();
-    head.version = Version::HTTP_11;
-    if let Entry::Vacant(host) = head.headers.entry(HOST)
-        && let Ok(value) = HeaderValue::from_str(&target.label)
-    {
-        host.insert(value);
+/// A request's way to a target by HTTP/1.1.
+#[derive(Clone, Copy)]
+struct Way<'a> {
+    proxy: &'a Proxy,
+    peer: &'a Peer,
+    route: &'a Route,
+    target: &'a Target,
+}
+
+impl Way<'_> {
+    async fn ask(
+        self,
+        head: &mut request::Parts,
+        parcel: Parcel,
+        sender: &Sender,
+    ) -> Result<Response<Reply>, Failure> {
+        let home = self.home();
+        let mut kept = match &home {
+            Some((idle, to)) => poll_fn(|cx| Poll::Ready(idle.take(*to, cx))).await,
+            None => None,
+        };
+        let mut parcel = Some(parcel);
+        while let Some(body) = parcel.take() {
+            let (mut leg, fresh) = match kept.take() {
+                Some(leg) => (leg, false),
+                None => (self.connect().await?, true),
+            };
+            match leg.ask(self.request(head, body)).await {
+                Ok(response) => {
+                    let lent = Lent { leg, home };
+                    return Ok(answered(response, lent, sender).await);
+                }
+                Err(mut error) => match error.take_message() {
+                    // It was closed before it took the request; a fresh one was not.
+                    Some(unsent) if !fresh => {
+                        let body;
+                        (*head, body) = unsent.into_parts();
+                        parcel = Some(body);
+                    }
+                    Some(_) | None => return Err(Failure::Final(answer_fault(error.error()))),
+                },
+            }
+        }
+        Err(Failure::Final(Fault::TargetUnreachable))
     }
-    let request = Request::from_parts(head, parcel);
-    let (response, leg) = dial::ask(proxy, stream, request)
-        .await
-        .map_err(|error| Failure::Final(answer_fault(Some(&error))))?;
-    Ok(response.map(|body| Reply::target(body).holding(leg)))
+
+    /// Where the connection is to be kept; `None` if others must not use it because it
+    /// begins with this client's name.
+    fn home(self) -> Option<(Arc<Idle>, To)> {
+        let group = &self.route.group;
+        match group.config.proxy_protocol {
+            ProxyProtocol::Off => {
+                let idle = self.proxy.shared.targets.http1.clone();
+                Some((idle, (group.id, self.target.address)))
+            }
+            ProxyProtocol::V1 | ProxyProtocol::V2 => None,
+        }
+    }
+
+    async fn connect(self) -> Result<Leg, Failure> {
+        let stream = dial::dial_http(self.proxy, &self.peer.caller, self.route, self.target);
+        let stream = stream
+            .await
+            .map_err(|error| Failure::Connect(Some(error.kind())))?;
+        let leg = Leg::new(stream, &self.proxy.shared.limits).await;
+        leg.map_err(|error| Failure::Final(answer_fault(&error)))
+    }
+
+    fn request(self, head: &mut request::Parts, parcel: Parcel) -> Request<Parcel> {
+        let (empty, ()) = Request::new(()).into_parts();
+        let mut head = std::mem::replace(head, empty);
+        head.version = Version::HTTP_11;
+        if let Entry::Vacant(host) = head.headers.entry(HOST)
+            && let Ok(value) = HeaderValue::from_str(&self.target.label)
+        {
+            host.insert(value);
+        }
+        Request::from_parts(head, parcel)
+    }
 }
 
-fn request_for(
-    target: &Target,
-    head: &request::Parts,
-    parcel: Parcel,
-) -> Result<Request<Parcel>, Fault> {
-    let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
-    let mut head = head.clone();
-    head.version = Version::HTTP_11;
-    head.uri = Uri::builder()
-        .scheme("http")
-        .authority(target.label.as_str())
-        .path_and_query(path)
-        .build()
-        .map_err(|_| Fault::Malformed("the path is malformed"))?;
-    Ok(Request::from_parts(head, parcel))
+/// The head of an answer has come.
+async fn answered(response: Response<Incoming>, lent: Lent, sender: &Sender) -> Response<Reply> {
+    let (head, body) = response.into_parts();
+    let mut lent = Some(lent);
+    if !sender.is_over()
+        && let Some(lent) = lent.take()
+    {
+        // What is left of the request must not wait until the answer is read.
+        lent.go_on();
+    } else if body.is_end_stream() {
+        poll_fn(|cx| Poll::Ready(lent.take().map(|lent| lent.give_back(cx)))).await;
+    }
+    Response::from_parts(head, Reply::target(body, lent))
 }
 
 fn finish(response: Response<Reply>, session: &Session<'_>, target: &Target) -> Response<Reply> {
@@ -232,18 +272,12 @@ async fn in_time<T>(
     }
 }
 
-fn classify(error: &legacy::Error) -> Failure {
-    if error.is_connect() {
-        return Failure::Connect(source::<io::Error>(error).map(io::Error::kind));
-    }
-    Failure::Final(answer_fault(source::<hyper::Error>(error)))
-}
-
-fn answer_fault(error: Option<&hyper::Error>) -> Fault {
+/// What a broken exchange is to the client.
+pub(super) fn answer_fault(error: &hyper::Error) -> Fault {
     match error {
         // The client's body broke off or was malformed.
-        Some(error) if error.is_user() => Fault::Malformed("the body is malformed"),
-        Some(error) if error.is_parse() => Fault::TargetMalformed,
+        error if error.is_user() => Fault::Malformed("the body is malformed"),
+        error if error.is_parse() => Fault::TargetMalformed,
         _ => Fault::TargetUnreachable,
     }
 }
@@ -255,16 +289,4 @@ pub(super) fn connect_fault(error: Option<io::ErrorKind>) -> Fault {
         Some(io::ErrorKind::InvalidData) => Fault::TargetTls,
         _ => Fault::TargetUnreachable,
     }
-}
-
-/// The first error of type `E` in the chain of causes.
-fn source<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        if let Some(found) = error.downcast_ref::<E>() {
-            return Some(found);
-        }
-        cause = error.source();
-    }
-    None
 }

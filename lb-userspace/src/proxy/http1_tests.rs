@@ -12,20 +12,20 @@ use super::tls_lab::{Lab, UPGRADE, head, limits, listener, read};
 use crate::config::{Config, Limits, Listener, Protocol};
 
 const HOUR: Duration = Duration::from_secs(3600);
-const PATIENCE: Duration = Duration::from_secs(20);
-const POST: &str = "POST / HTTP/1.1\r\nHost: a.test\r\n";
-const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const POST: &str = "POST / HTTP/1.1\r\nHost: a.test\r\n";
+pub(super) const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
 
-async fn lab() -> Lab {
+pub(super) async fn lab() -> Lab {
     Lab::of(Protocol::Http, HOUR).await
 }
 
-async fn send(stream: &mut TcpStream, bytes: impl AsRef<[u8]>) {
+pub(super) async fn send(stream: &mut TcpStream, bytes: impl AsRef<[u8]>) {
     stream.write_all(bytes.as_ref()).await.expect("written");
 }
 
 /// A client that has sent these bytes, and the target's side with the request's head.
-async fn asked(lab: &Lab, bytes: impl AsRef<[u8]>) -> (TcpStream, TcpStream, String) {
+pub(super) async fn asked(lab: &Lab, bytes: impl AsRef<[u8]>) -> (TcpStream, TcpStream, String) {
     let mut client = lab.dial().await;
     send(&mut client, bytes).await;
     let accepted = timeout(PATIENCE, lab.targets.accept()).await;
@@ -40,7 +40,7 @@ fn lines<'a>(head: &'a str, word: &str) -> Vec<&'a str> {
 }
 
 /// Nobody has asked a target.
-fn unasked(lab: &Lab) {
+pub(super) fn unasked(lab: &Lab) {
     let accepted = poll_once(lab);
     assert!(accepted.is_none(), "{accepted:?}");
 }

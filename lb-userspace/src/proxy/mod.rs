@@ -31,6 +31,7 @@ mod h2c_websocket;
 mod handler;
 mod headers;
 mod http2;
+mod leg;
 mod pace;
 mod pool;
 pub(crate) mod proxy_header;
@@ -58,6 +59,8 @@ mod http1_tests;
 mod https_target_tests;
 #[cfg(test)]
 mod limit_tests;
+#[cfg(test)]
+mod pool_tests;
 #[cfg(test)]
 mod reparse_tests;
 #[cfg(test)]

@@ -1,171 +1,133 @@
-//! Kept connections to targets, by what their groups speak.
+//! Connections to targets that are kept between requests.
 
 use std::collections::HashMap;
-use std::error::Error;
-use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Context;
 use std::time::Duration;
 
-use http::{Request, Response, Uri};
-use hyper::body::Incoming;
-use hyper::rt::ReadBufCursor;
-use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector};
-use hyper_util::client::legacy::{self, Client};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tower_service::Service;
+use tokio::time::{Instant, sleep};
 
-use super::body::Parcel;
 use super::h2c;
-use super::wire::{self, Wire};
-use crate::config::{Limits, TargetGroup, TargetProtocol};
-use crate::tls;
+use super::leg::Leg;
 
 /// Below the keep-alive of common servers (Node's 5 s is the shortest), so that
 /// a kept connection is rarely closed just as it is used again.
 const IDLE: Duration = Duration::from_secs(4);
-/// A burst's connections are kept; more would only occupy the targets.
+/// A burst's connections are kept; more would only occupy the target.
 const PER_TARGET: usize = 256;
 
+/// Whom a connection leads to: a target of a group, which has its own idea of whom to
+/// believe.
+pub(super) type To = (u64, SocketAddr);
+
 /// The connections to all targets.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Pools {
-    http: Client<HttpConnector, Parcel>,
+    pub(super) http1: Arc<Idle>,
     pub(super) h2c: h2c::Shared,
-    /// By group: each has its own idea of whom to believe.
-    https: HashMap<String, Client<TlsConnector, Parcel>>,
 }
 
-impl Pools {
-    /// Pools with the limits of the configuration.
-    pub(crate) fn new(limits: &Limits, groups: &[TargetGroup]) -> Self {
-        let secured = |group: &TargetGroup| match &group.protocol {
-            TargetProtocol::Https(tls) => {
-                let connector = TlsConnector {
-                    tcp: tcp(limits),
-                    tls: tls.clone(),
-                    limit: limits.connect_timeout,
-                };
-                Some((group.name.clone(), pool(limits, connector)))
+/// Those that nobody uses just now.
+#[derive(Default)]
+pub(super) struct Idle {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// With the time since when; the last to come back is the first to go.
+    legs: HashMap<To, Vec<(Instant, Leg)>>,
+    /// Somebody closes what is kept for too long.
+    watched: bool,
+}
+
+impl Idle {
+    /// A connection that could be used at once.
+    pub(super) fn take(&self, to: To, cx: &mut Context<'_>) -> Option<Leg> {
+        loop {
+            let (since, mut leg) = self.lock().legs.get_mut(&to)?.pop()?;
+            // A look at it shows whether the target has closed it.
+            if since.elapsed() < IDLE && leg.is_free(cx) {
+                return Some(leg);
             }
-            TargetProtocol::Http | TargetProtocol::H2c => None,
-        };
-        Self {
-            http: pool(limits, tcp(limits)),
-            h2c: h2c::Shared::default(),
-            https: groups.iter().filter_map(secured).collect(),
         }
     }
 
-    /// Sends a request to a target of `group` over a kept connection, or a new one that
-    /// is kept.
-    pub(super) async fn request(
-        &self,
-        group: &str,
-        request: Request<Parcel>,
-    ) -> Result<Response<Incoming>, legacy::Error> {
-        match self.https.get(group) {
-            Some(pool) => pool.request(request).await,
-            None => self.http.request(request).await,
+    fn put(self: &Arc<Self>, to: To, leg: Leg) {
+        let mut state = self.lock();
+        let legs = state.legs.entry(to).or_default();
+        if legs.len() < PER_TARGET {
+            legs.push((Instant::now(), leg));
+        }
+        if !std::mem::replace(&mut state.watched, true) {
+            tokio::spawn(self.clone().watch());
         }
     }
-}
 
-fn tcp(limits: &Limits) -> HttpConnector {
-    let mut connector = HttpConnector::new();
-    connector.set_nodelay(true);
-    connector.set_connect_timeout(Some(limits.connect_timeout));
-    connector
-}
-
-fn pool<C>(limits: &Limits, connector: C) -> Client<C, Parcel>
-where
-    C: legacy::connect::Connect + Clone,
-{
-    Client::builder(TokioExecutor::new())
-        .pool_timer(TokioTimer::new())
-        .pool_idle_timeout(IDLE)
-        .pool_max_idle_per_host(PER_TARGET)
-        .http1_preserve_header_case(true)
-        .http1_max_headers(limits.header_count)
-        .build(connector)
-}
-
-/// Connects, and shakes hands.
-#[derive(Debug, Clone)]
-struct TlsConnector {
-    tcp: HttpConnector,
-    tls: tls::Client,
-    limit: Duration,
-}
-
-type Failed = Box<dyn Error + Send + Sync>;
-type Connecting = Pin<Box<dyn Future<Output = Result<Secured, Failed>> + Send>>;
-
-impl Service<Uri> for TlsConnector {
-    type Response = Secured;
-    type Error = Failed;
-    type Future = Connecting;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failed>> {
-        self.tcp.poll_ready(cx).map_err(Into::into)
+    /// Closes what has been kept for too long, until nothing is left.
+    async fn watch(self: Arc<Self>) {
+        loop {
+            sleep(IDLE / 4).await;
+            let mut over = Vec::new();
+            let mut state = self.lock();
+            state.legs.retain(|_, legs| {
+                let fresh = legs.partition_point(|(since, _)| since.elapsed() >= IDLE);
+                over.extend(legs.drain(..fresh));
+                !legs.is_empty()
+            });
+            state.watched = !state.legs.is_empty();
+            let watched = state.watched;
+            drop(state);
+            for (_, leg) in over {
+                tokio::spawn(leg.close());
+            }
+            if !watched {
+                return;
+            }
+        }
     }
 
-    fn call(&mut self, uri: Uri) -> Connecting {
-        let (connect, tls, limit) = (self.tcp.call(uri), self.tls.clone(), self.limit);
-        Box::pin(async move {
-            let stream = connect.await?.into_inner();
-            let stream = wire::secure(stream, &tls, limit).await?;
-            Ok(Secured(TokioIo::new(stream)))
-        })
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A connection that has been secured, as the library asks for it.
-struct Secured(TokioIo<Wire>);
-
-impl Connection for Secured {
-    fn connected(&self) -> Connected {
-        Connected::new()
+impl fmt::Debug for Idle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let legs = |all: &Vec<_>| all.len();
+        let count: usize = self.lock().legs.values().map(legs).sum();
+        write!(f, "Idle({count})")
     }
 }
 
-impl hyper::rt::Read for Secured {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: ReadBufCursor<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buffer)
-    }
+/// A connection in use, and where it goes afterwards.
+pub(super) struct Lent {
+    pub(super) leg: Leg,
+    /// `None`: nobody else may use it.
+    pub(super) home: Option<(Arc<Idle>, To)>,
 }
 
-impl hyper::rt::Write for Secured {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, bytes)
+impl Lent {
+    /// The answer is whole: keeps the connection, if it can be used again.
+    pub(super) fn give_back(mut self, cx: &mut Context<'_>) {
+        if let Some((idle, to)) = self.home
+            && self.leg.is_free(cx)
+        {
+            idle.put(to, self.leg);
+        }
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.0.is_write_vectored()
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write_vectored(cx, slices)
+    /// Goes on with a request that its answer has overtaken, and need not wait for the
+    /// answer's reader.
+    pub(super) fn go_on(mut self) {
+        tokio::spawn(async move {
+            if self.leg.complete().await
+                && let Some((idle, to)) = self.home
+            {
+                idle.put(to, self.leg);
+            }
+        });
     }
 }

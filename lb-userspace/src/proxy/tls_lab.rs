@@ -98,7 +98,7 @@ impl Lab {
         let (drainer, drain) = drain::channel();
         let (dataplane, _) = Dataplane::open(off()).await.expect("no fast path");
         let shared = Shared {
-            targets: Pools::new(&limits, std::slice::from_ref(&group)),
+            targets: Pools::default(),
             room: Room::new(limits.max_connections),
             sources: Sources::new(limits.max_connections_per_source),
             handshakes: Sources::new(limits.tls_handshakes_per_source),

@@ -9,20 +9,21 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::header::CONTENT_LENGTH;
 use http::{Request, Response, StatusCode, Version, request, response};
-use http_body_util::Empty;
 use hyper::upgrade::OnUpgrade;
 
 use super::Proxy;
-use super::body::Reply;
+use super::body::{Parcel, Reply};
 use super::books::{self, Books};
 use super::connection::Peer;
 use super::dial;
 use super::fault::Fault;
-use super::forward::connect_fault;
+use super::forward::{answer_fault, connect_fault};
 use super::gate;
 use super::h2c_websocket::{self, Answer};
 use super::headers;
 use super::http2;
+use super::leg::Leg;
+use super::pool::Lent;
 use super::route::Route;
 use super::session::Session;
 use super::tunnel::{Opening, Tunnel};
@@ -156,18 +157,15 @@ async fn ask_http1(
     head: request::Parts,
     offer: &Offer,
 ) -> Result<Asked, Fault> {
-    let request = Request::from_parts(head, Empty::<Bytes>::new());
-    let answer = dial::ask(proxy, stream, request).await;
-    let (response, leg) = answer.map_err(|error| {
-        if error.is_parse() {
-            Fault::TargetMalformed
-        } else {
-            Fault::TargetUnreachable
-        }
-    })?;
+    let request = Request::from_parts(head, Parcel::empty());
+    let leg = Leg::new(stream, &proxy.shared.limits).await;
+    let mut leg = leg.map_err(|error| answer_fault(&error))?;
+    let answer = leg.ask(request).await;
+    let response = answer.map_err(|error| answer_fault(error.error()))?;
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         gate::check_answer(response.headers())?;
-        let response = response.map(|body| Reply::target(body).holding(leg));
+        let lent = Lent { leg, home: None };
+        let response = response.map(|body| Reply::target(body, Some(lent)));
         return Ok(Asked::Refused(response));
     }
     let (head, _) = response.into_parts();

@@ -1,0 +1,103 @@
+//! Connections to targets between requests, and with requests that their answers overtake.
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::timeout;
+
+use super::http1_tests::{OK, PATIENCE, POST, asked, lab, send, unasked};
+use super::tls_lab::{head, read};
+
+const GET: &str = "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n";
+
+#[tokio::test]
+async fn one_that_is_free_is_used_again() {
+    let lab = lab().await;
+    let (mut client, mut target, _) = asked(&lab, GET).await;
+    for last in [false, false, true] {
+        send(&mut target, OK).await;
+        assert!(head(&mut client).await.starts_with("HTTP/1.1 200 OK\r\n"));
+        assert_eq!(read(&mut client, 2).await, b"hi");
+        if !last {
+            send(&mut client, GET).await;
+            head(&mut target).await;
+        }
+    }
+    // Another client's may go over it, and without a body it is free as well.
+    for _ in 0..2 {
+        let mut other = lab.dial().await;
+        send(&mut other, GET).await;
+        head(&mut target).await;
+        send(&mut target, "HTTP/1.1 204 No Content\r\n\r\n").await;
+        assert!(head(&mut other).await.starts_with("HTTP/1.1 204 "));
+    }
+    unasked(&lab);
+}
+
+#[tokio::test]
+async fn one_that_its_target_has_closed_is_not_used_again() {
+    let lab = lab().await;
+    let (mut client, mut target, _) = asked(&lab, GET).await;
+    for _ in 0..3 {
+        send(&mut target, OK).await;
+        assert!(head(&mut client).await.starts_with("HTTP/1.1 200 OK\r\n"));
+        assert_eq!(read(&mut client, 2).await, b"hi");
+        drop(target);
+        send(&mut client, GET).await;
+        let accepted = timeout(PATIENCE, lab.targets.accept()).await;
+        (target, _) = accepted.expect("a target is asked").expect("accepted");
+        head(&mut target).await;
+    }
+}
+
+#[tokio::test]
+async fn one_in_use_is_not_used_by_others() {
+    let lab = lab().await;
+    let (mut client, mut target, _) = asked(&lab, GET).await;
+    send(&mut target, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nh").await;
+    head(&mut client).await;
+    assert_eq!(read(&mut client, 1).await, b"h");
+    let (_other, _another, _) = asked(&lab, GET).await;
+    send(&mut target, "i").await;
+    assert_eq!(read(&mut client, 1).await, b"i");
+}
+
+#[tokio::test]
+async fn one_that_nobody_needs_is_closed() {
+    let lab = lab().await;
+    let (mut client, mut target, _) = asked(&lab, GET).await;
+    send(&mut target, OK).await;
+    head(&mut client).await;
+    let end = timeout(PATIENCE, target.read(&mut [0])).await;
+    assert_eq!(end.expect("closed").expect("in order"), 0);
+}
+
+#[tokio::test]
+async fn an_upload_goes_on_whether_its_answer_is_read_or_not() {
+    const UPLOAD: usize = 16_000_000;
+    let lab = lab().await;
+    let request = format!("{POST}Content-Length: {UPLOAD}\r\n\r\n");
+    let (client, mut target, _) = asked(&lab, request).await;
+    let (mut answer, mut upload) = client.into_split();
+    let uploading = tokio::spawn(async move {
+        upload.write_all(&vec![b'u'; UPLOAD]).await.expect("sent");
+        upload
+    });
+    let early = format!("HTTP/1.1 200 OK\r\nContent-Length: {UPLOAD}\r\n\r\n");
+    let (mut from, mut to) = target.split();
+    to.write_all(early.as_bytes()).await.expect("sent");
+    let answering = async { to.write_all(&vec![b'a'; UPLOAD]).await.expect("sent") };
+    let reading = async {
+        let mut uploaded = vec![0; UPLOAD];
+        let read = timeout(PATIENCE, from.read_exact(&mut uploaded)).await;
+        read.expect("it goes on").expect("read");
+        assert!(uploaded.iter().all(|byte| *byte == b'u'));
+        // Only now does the client read.
+        let mut told = Vec::new();
+        while told.len() < early.len() + UPLOAD {
+            let read = timeout(PATIENCE, answer.read_buf(&mut told)).await;
+            assert_ne!(read.expect("in time").expect("read"), 0);
+        }
+        assert!(told.ends_with(&[b'a'; 1000]));
+    };
+    tokio::join!(answering, reading);
+    uploading.await.expect("no panic");
+}
