@@ -1,10 +1,11 @@
-//! One client's HTTP/2 connection (RFC 9113): its streams, each in a task of its own,
-//! its limits, and its end. A stream's request goes the same way as any other.
+//! One client's HTTP/2 connection (RFC 9113): its streams, in one task with it, its
+//! limits, and its end. A stream's request goes the same way as any other.
 //!
 //! In travel order: `request` (what the version writes differently), `exchange` (one
 //! stream), `upload` and `socket` (what a stream carries). `conduct` and `keeper` know
-//! when enough is enough; `gentle` closes.
+//! when enough is enough; `batch` writes, `gentle` closes.
 
+mod batch;
 mod conduct;
 mod exchange;
 mod gentle;
@@ -24,10 +25,13 @@ mod tests;
 #[cfg(test)]
 mod websocket_tests;
 
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use h2::Reason;
 use h2::server::{Builder, Connection};
 use http::HeaderValue;
@@ -37,6 +41,7 @@ use tracing::debug;
 pub(super) use socket::Socket;
 pub(super) use upload::Upload;
 
+use self::batch::{Batch, Batched};
 use self::conduct::Conduct;
 use self::gentle::Gentle;
 use self::keeper::Lapse;
@@ -76,7 +81,7 @@ struct Client {
     conduct: Arc<Conduct>,
 }
 
-type Http2 = Connection<Gentle, Bytes>;
+type Http2 = Connection<Batched<Gentle>, Bytes>;
 
 /// How a connection came to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,7 +100,8 @@ pub(super) async fn serve(
     caller: Caller,
     subject: Option<HeaderValue>,
 ) {
-    let handshake = builder(&proxy).handshake(Gentle::new(stream));
+    let batch = Batch::default();
+    let handshake = builder(&proxy).handshake(batch.stream(Gentle::new(stream)));
     let mut connection = match timeout(proxy.shared.limits.header_timeout, handshake).await {
         Ok(Ok(connection)) => connection,
         Ok(Err(error)) => return complain(&proxy, caller, &error),
@@ -107,7 +113,7 @@ pub(super) async fn serve(
         subject,
         conduct: Conduct::new(),
     });
-    let end = drive(&client, &mut connection).await;
+    let end = drive(&client, &mut connection, &batch).await;
     debug!(listener = proxy.listener.name, client = %caller.said.client, ?end, "HTTP/2 connection ends");
     match end {
         End::Gone => return,
@@ -141,7 +147,7 @@ fn builder(proxy: &Proxy) -> Builder {
 }
 
 /// Runs the connection against its clock, its client's conduct and the daemon's end.
-async fn drive(client: &Arc<Client>, connection: &mut Http2) -> End {
+async fn drive(client: &Arc<Client>, connection: &mut Http2, batch: &Batch) -> End {
     let conduct = &client.conduct;
     let idle_timeout = client.proxy.listener.idle_timeout;
     let mut drain = client.proxy.shared.drain.clone();
@@ -149,11 +155,17 @@ async fn drive(client: &Arc<Client>, connection: &mut Http2) -> End {
     let until = sleep(client.proxy.shared.limits.connection_lifetime);
     let lapse = keeper::watch(conduct, connection.ping_pong(), idle_timeout);
     tokio::pin!(lapse, until);
+    // In one task with their connection, so that what several have to say at once goes
+    // out with one write.
+    let mut streams = FuturesUnordered::new();
     loop {
         tokio::select! {
-            accepted = connection.accept() => match accepted {
+            biased;
+            () = conduct.flooded() => return End::Flooded,
+            Some(()) = streams.next() => {}
+            accepted = poll_fn(|cx| batch.poll(|| connection.poll_accept(cx))) => match accepted {
                 Some(Ok(stream)) => {
-                    tokio::spawn(exchange::run(client.clone(), stream, conduct.begin()));
+                    streams.push(exchange::run(client.clone(), stream, conduct.begin()));
                 }
                 Some(Err(error)) => {
                     complain(&client.proxy, client.caller, &error);
@@ -171,7 +183,6 @@ async fn drive(client: &Arc<Client>, connection: &mut Http2) -> End {
                 connection.graceful_shutdown();
             }
             lapse = &mut lapse => return End::Lapsed(lapse),
-            () = conduct.flooded() => return End::Flooded,
         }
     }
 }
