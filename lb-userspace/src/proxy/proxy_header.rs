@@ -81,7 +81,10 @@ async fn read_line(stream: &mut TcpStream, header: &mut Vec<u8>) -> io::Result<(
         let length = header.len() + end.map_or(count, |end| end + 1);
         read_to(stream, header, length).await?;
     }
-    Ok(())
+    match header.ends_with(b"\r\n") {
+        true => Ok(()),
+        false => Err(malformed()),
+    }
 }
 
 fn parse(header: &[u8]) -> io::Result<Option<Ends>> {
@@ -220,6 +223,7 @@ mod tests {
             &b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"[..],
             b"PROXY TCP4 1.2.3.4 5.6.7.8 1 99999\r\n",
             b"PROXY TCP4 1.2.3.4 ::1 1 2\r\nGET / HTTP/1.1\r\n",
+            b"PROXY UNKNOWN \n",
             b"PROXY TCP5 1.2.3.4 5.6.7.8 1 2\r\n",
             b"\r\n\r\n\0\r\nQUIT\n\x31\x11\x00\x00",
             b"\r\n\r\n\0\r\nQUIT\n\x21\x11\x00\x01\x00",
