@@ -80,8 +80,7 @@ pub(super) struct Reply {
 
 enum Source {
     Text(Full<Bytes>),
-    /// With the connection it comes over, if it is for the body's reader to run it.
-    Target(Incoming, Option<Lent>),
+    Target(Answer),
     /// A target's that was asked for a WebSocket over HTTP/2.
     Stream(http2::Upload),
 }
@@ -102,7 +101,11 @@ impl Reply {
 
     pub(super) fn target(body: Incoming, lent: Option<Lent>) -> Self {
         Self {
-            source: Source::Target(body, lent),
+            source: Source::Target(Answer {
+                body,
+                lent,
+                broken: None,
+            }),
             held: None,
             books: None,
             ear: None,
@@ -168,7 +171,7 @@ impl Drop for Reply {
     fn drop(&mut self) {
         let whole = match &self.source {
             Source::Text(_) => true,
-            Source::Target(body, _) => body.is_end_stream(),
+            Source::Target(answer) => answer.body.is_end_stream(),
             Source::Stream(body) => body.is_end_stream(),
         };
         if let Some(books) = self.books.as_mut().filter(|_| whole) {
@@ -189,7 +192,7 @@ impl Body for Reply {
             Source::Text(body) => Pin::new(body)
                 .poll_frame(cx)
                 .map_err(|never| match never {}),
-            Source::Target(body, lent) => poll_target(body, lent, cx).map_err(Broken::from),
+            Source::Target(answer) => answer.poll_frame(cx).map_err(Broken::from),
             Source::Stream(body) => Pin::new(body).poll_frame(cx).map_err(Broken::from),
         };
         self.book(&frame);
@@ -200,7 +203,7 @@ impl Body for Reply {
     fn is_end_stream(&self) -> bool {
         match &self.source {
             Source::Text(body) => body.is_end_stream(),
-            Source::Target(body, _) => body.is_end_stream(),
+            Source::Target(answer) => answer.body.is_end_stream(),
             Source::Stream(body) => body.is_end_stream(),
         }
     }
@@ -208,27 +211,46 @@ impl Body for Reply {
     fn size_hint(&self) -> SizeHint {
         match &self.source {
             Source::Text(body) => body.size_hint(),
-            Source::Target(body, _) => body.size_hint(),
+            Source::Target(answer) => answer.body.size_hint(),
             Source::Stream(body) => body.size_hint(),
         }
     }
 }
 
-fn poll_target(
-    body: &mut Incoming,
-    lent: &mut Option<Lent>,
-    cx: &mut Context<'_>,
-) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-    let mut frame = Pin::new(&mut *body).poll_frame(cx);
-    if let (Poll::Pending, Some(lent)) = (&frame, &mut *lent) {
-        lent.leg.run(cx);
-        frame = Pin::new(&mut *body).poll_frame(cx);
+/// A target's answer.
+struct Answer {
+    body: Incoming,
+    /// The connection it comes over, if it is for the body's reader to run it.
+    lent: Option<Lent>,
+    broken: Option<hyper::Error>,
+}
+
+impl Answer {
+    fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        if let Some(error) = self.broken.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
+        let mut frame = Pin::new(&mut self.body).poll_frame(cx);
+        if let (Poll::Pending, Some(lent)) = (&frame, &mut self.lent) {
+            lent.leg.run(cx);
+            frame = Pin::new(&mut self.body).poll_frame(cx);
+        }
+        if let Poll::Ready(Some(Err(error))) = frame {
+            // Not before the next poll: what came before it is written until then, and is
+            // forgotten after it.
+            self.broken = Some(error);
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let whole = matches!(frame, Poll::Ready(None)) || self.body.is_end_stream();
+        if whole && let Some(lent) = self.lent.take() {
+            lent.give_back(cx);
+        }
+        frame
     }
-    let whole = matches!(frame, Poll::Ready(None)) || body.is_end_stream();
-    if whole && let Some(lent) = lent.take() {
-        lent.give_back(cx);
-    }
-    frame
 }
 
 /// A request body that can be offered to another target as long as no target

@@ -101,3 +101,18 @@ async fn an_upload_goes_on_whether_its_answer_is_read_or_not() {
     tokio::join!(answering, reading);
     uploading.await.expect("no panic");
 }
+
+#[tokio::test]
+async fn what_came_of_an_answer_before_it_broke_is_passed_on() {
+    let lab = lab().await;
+    let (mut client, mut target, _) = asked(&lab, GET).await;
+    let cut = "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc";
+    send(&mut target, cut).await;
+    drop(target);
+    assert!(head(&mut client).await.starts_with("HTTP/1.1 200 OK\r\n"));
+    let mut told = Vec::new();
+    let end = timeout(PATIENCE, client.read_to_end(&mut told)).await;
+    // In order or by a reset: the length says that it is not whole.
+    let _ = end.expect("it ends");
+    assert_eq!(told, b"abc");
+}
