@@ -29,14 +29,15 @@ pub(crate) const TOOLS: [Tool; 8] = [
 ];
 
 /// What the suites in `tests/tests/suites` run, beside node.
-const SUITES: [Tool; 3] = [
-    ("varnishtest", "varnish"),
-    ("slowhttptest", "slowhttptest"),
-    ("openssl", "openssl"),
-];
+const SUITES: [Tool; 2] = [("varnishtest", "varnish"), ("slowhttptest", "slowhttptest")];
+/// And those that take long.
+const LONG_SUITES: [Tool; 1] = [("testssl", "testssl.sh")];
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
+    /// Run the suites of others only, with those that take long
+    #[arg(long)]
+    suites: bool,
     /// Passed on to cargo test, for instance `--test handoff`.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     rest: Vec<String>,
@@ -49,15 +50,18 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         "the lab makes network namespaces and loads BPF programs",
     )?;
     install::tools(&[&TOOLS[..], &SUITES].concat())?;
+    if options.suites {
+        install::tools(&LONG_SUITES)?;
+    }
     install::apps()?;
     let limpet = build::run()?;
     interrupt::wait_for_children();
-    let tested = shell::run(
-        shell::cargo()
-            .args(["test", "--workspace", "--no-fail-fast"])
-            .args(&options.rest)
-            .env("LIMPET_BIN", limpet),
-    );
+    let mut cargo = shell::cargo();
+    cargo.args(["test", "--workspace", "--no-fail-fast"]);
+    if options.suites {
+        cargo.args(["--test", "suites", "--", "--include-ignored"]);
+    }
+    let tested = shell::run(cargo.args(&options.rest).env("LIMPET_BIN", limpet));
     leftovers::sweep();
     tested
 }

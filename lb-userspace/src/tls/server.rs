@@ -102,6 +102,8 @@ fn config(
     };
     let mut config = builder.with_cert_resolver(certificates.clone());
     config.alpn_protocols = alpn.to_vec();
+    // What is strongest is for the operator to say, not for the weakest client.
+    config.ignore_client_order = true;
     config.ticketer = ring::Ticketer::new()?;
     Ok(config)
 }

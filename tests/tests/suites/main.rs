@@ -3,4 +3,5 @@
 //! `cargo xtask test --suites`. docs/suites.md says what each looks at and has found.
 
 mod slow;
+mod ssl;
 mod vtc;
