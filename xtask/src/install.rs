@@ -1,7 +1,10 @@
 //! Installing what a verb needs and the machine lacks, out loud.
 
+use std::env;
 use std::fs;
+use std::iter;
 use std::path::PathBuf;
+use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -22,6 +25,7 @@ const LLVM: [&str; 3] = ["22", "23", "21"];
 const NODE: [Tool; 2] = [("node", "nodejs"), ("npm", "npm")];
 /// The exact versions of all of them.
 const LOCK: &str = "package-lock.json";
+const AUTOBAHN: &str = "autobahntestsuite==25.10.1";
 /// Package lists older than this are fetched again before installing.
 const LISTS_KEEP: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -84,6 +88,47 @@ pub(crate) fn apps() -> Result<()> {
             .current_dir(&apps),
     )?;
     Ok(fs::write(installed, lock)?)
+}
+
+/// Autobahn's suite for WebSockets, into `target/autobahn`; the interpreter that runs it,
+/// `None` where there is no Python 2.7, the only one it runs on.
+pub(crate) fn autobahn() -> Result<Option<PathBuf>> {
+    let Some(python) = python2() else {
+        return Ok(None);
+    };
+    let place = workspace::root().join("target/autobahn");
+    // Written when all is there.
+    let installed = place.join("installed");
+    if !installed.exists() {
+        say("installing Autobahn's suite into target/autobahn (pip)");
+        shell::run(
+            shell::command(&python)
+                .args([
+                    "-W", "ignore", "-m", "pip", "install", "--quiet", "--target",
+                ])
+                .arg(&place)
+                .arg(AUTOBAHN),
+        )?;
+        fs::write(installed, AUTOBAHN)?;
+    }
+    Ok(Some(python))
+}
+
+/// Python 2.7: Debian has it no more, pyenv has.
+fn python2() -> Option<PathBuf> {
+    let versions = env::home_dir()?.join(".pyenv/versions");
+    let kept = fs::read_dir(versions).into_iter().flatten().flatten();
+    let of_pyenv = kept
+        .filter(|version| version.file_name().to_string_lossy().starts_with("2.7"))
+        .map(|version| version.path().join("bin/python2.7"));
+    let works = |python: &PathBuf| {
+        let mut asked = shell::command(python);
+        asked.args(["-c", ""]).stderr(Stdio::null());
+        asked.status().is_ok_and(|status| status.success())
+    };
+    iter::once(PathBuf::from("python2.7"))
+        .chain(of_pyenv)
+        .find(works)
 }
 
 fn compiler() -> Result<()> {

@@ -4,8 +4,9 @@ use anyhow::Result;
 use clap::Args;
 use lb_tests::{interrupt, leftovers};
 
+use crate::build;
 use crate::install::{self, Tool};
-use crate::{build, shell};
+use crate::shell::{self, say};
 
 /// What the lab calls.
 pub(crate) const TOOLS: [Tool; 8] = [
@@ -31,7 +32,7 @@ pub(crate) const TOOLS: [Tool; 8] = [
 /// What the suites in `tests/tests/suites` run, beside node.
 const SUITES: [Tool; 2] = [("varnishtest", "varnish"), ("slowhttptest", "slowhttptest")];
 /// And those that take long.
-const LONG_SUITES: [Tool; 1] = [("testssl", "testssl.sh")];
+const LONG_SUITES: [Tool; 2] = [("testssl", "testssl.sh"), ("chromium", "chromium")];
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
@@ -50,16 +51,21 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         "the lab makes network namespaces and loads BPF programs",
     )?;
     install::tools(&[&TOOLS[..], &SUITES].concat())?;
-    if options.suites {
-        install::tools(&LONG_SUITES)?;
-    }
     install::apps()?;
     let limpet = build::run()?;
     interrupt::wait_for_children();
     let mut cargo = shell::cargo();
     cargo.args(["test", "--workspace", "--no-fail-fast"]);
     if options.suites {
+        install::tools(&LONG_SUITES)?;
         cargo.args(["--test", "suites", "--", "--include-ignored"]);
+        match install::autobahn()? {
+            Some(python) => cargo.env("LIMPET_PYTHON2", python),
+            None => {
+                say("SKIPPED: Autobahn's suite runs on Python 2.7, which is not here");
+                cargo.args(["--skip", "autobahn"])
+            }
+        };
     }
     let tested = shell::run(cargo.args(&options.rest).env("LIMPET_BIN", limpet));
     leftovers::sweep();

@@ -2,6 +2,8 @@
 //! the short ones with every `cargo xtask test`, the long ones with
 //! `cargo xtask test --suites`. docs/suites.md says what each looks at and has found.
 
+mod autobahn;
+mod browser;
 mod slow;
 mod ssl;
 mod vtc;

@@ -82,5 +82,5 @@ fn is_severe(finding: &Value) -> bool {
     let of_certificate = |name: &&str| field("id").starts_with(name);
     !FINE.contains(&field("severity"))
         && field("id") != ITS_OWN
-        && !CERTIFICATE.iter().any(|name| of_certificate(&name))
+        && !CERTIFICATE.iter().any(of_certificate)
 }
