@@ -87,12 +87,7 @@ enum Source {
 
 impl Reply {
     pub(super) fn bytes(bytes: Bytes) -> Self {
-        Self {
-            source: Source::Text(Full::new(bytes)),
-            held: None,
-            books: None,
-            ear: None,
-        }
+        Self::of(Source::Text(Full::new(bytes)))
     }
 
     pub(super) fn empty() -> Self {
@@ -100,21 +95,20 @@ impl Reply {
     }
 
     pub(super) fn target(body: Incoming, lent: Option<Lent>) -> Self {
-        Self {
-            source: Source::Target(Answer {
-                body,
-                lent,
-                broken: None,
-            }),
-            held: None,
-            books: None,
-            ear: None,
-        }
+        Self::of(Source::Target(Answer {
+            body,
+            lent,
+            broken: None,
+        }))
     }
 
     pub(super) fn stream(body: http2::Upload) -> Self {
+        Self::of(Source::Stream(body))
+    }
+
+    fn of(source: Source) -> Self {
         Self {
-            source: Source::Stream(body),
+            source,
             held: None,
             books: None,
             ear: None,
@@ -281,27 +275,26 @@ pub(super) struct Progress {
     pub(super) bytes: u64,
 }
 
-impl Progress {
-    fn new() -> Self {
-        Self {
+impl Content {
+    fn new(body: Option<Upload>) -> Arc<Mutex<Self>> {
+        let size = body.as_ref().map(Upload::size_hint);
+        let progress = Progress {
             moved: Instant::now(),
             starved: false,
             bytes: 0,
-        }
+        };
+        Arc::new(Mutex::new(Self {
+            size: size.unwrap_or_else(|| SizeHint::with_exact(0)),
+            empty: body.as_ref().is_none_or(Upload::is_end_stream),
+            body,
+            progress,
+        }))
     }
 }
 
 impl Sender {
     pub(super) fn new(body: Upload) -> Self {
-        let (size, empty) = (body.size_hint(), body.is_end_stream());
-        let body = Some(body);
-        let content = Content {
-            body,
-            size,
-            empty,
-            progress: Progress::new(),
-        };
-        Self(Arc::new(Mutex::new(content)))
+        Self(Content::new(Some(body)))
     }
 
     /// The body, for one more target; `None` once a target has begun to take it.
@@ -327,14 +320,8 @@ impl Sender {
 impl Parcel {
     /// No body.
     pub(super) fn empty() -> Self {
-        let content = Content {
-            body: None,
-            size: SizeHint::with_exact(0),
-            empty: true,
-            progress: Progress::new(),
-        };
         Self {
-            shared: Arc::new(Mutex::new(content)),
+            shared: Content::new(None),
             taken: None,
         }
     }

@@ -153,7 +153,7 @@ impl Way<'_> {
     async fn ask(
         self,
         head: &mut request::Parts,
-        parcel: Parcel,
+        mut parcel: Parcel,
         sender: &Sender,
     ) -> Result<Response<Reply>, Failure> {
         let home = self.home();
@@ -161,29 +161,23 @@ impl Way<'_> {
             Some((idle, to)) => poll_fn(|cx| Poll::Ready(idle.take(*to, cx))).await,
             None => None,
         };
-        let mut parcel = Some(parcel);
-        while let Some(body) = parcel.take() {
+        loop {
             let (mut leg, fresh) = match kept.take() {
                 Some(leg) => (leg, false),
                 None => (self.connect().await?, true),
             };
-            match leg.ask(self.request(head, body)).await {
+            match leg.ask(self.request(head, parcel)).await {
                 Ok(response) => {
                     let lent = Lent { leg, home };
                     return Ok(answered(response, lent, sender).await);
                 }
                 Err(mut error) => match error.take_message() {
                     // It was closed before it took the request; a fresh one was not.
-                    Some(unsent) if !fresh => {
-                        let body;
-                        (*head, body) = unsent.into_parts();
-                        parcel = Some(body);
-                    }
+                    Some(unsent) if !fresh => (*head, parcel) = unsent.into_parts(),
                     Some(_) | None => return Err(Failure::Final(answer_fault(error.error()))),
                 },
             }
         }
-        Err(Failure::Final(Fault::TargetUnreachable))
     }
 
     /// Where the connection is to be kept; `None` if others must not use it because it
@@ -274,11 +268,13 @@ async fn in_time<T>(
 
 /// What a broken exchange is to the client.
 pub(super) fn answer_fault(error: &hyper::Error) -> Fault {
-    match error {
+    if error.is_user() {
         // The client's body broke off or was malformed.
-        error if error.is_user() => Fault::Malformed("the body is malformed"),
-        error if error.is_parse() => Fault::TargetMalformed,
-        _ => Fault::TargetUnreachable,
+        Fault::Malformed("the body is malformed")
+    } else if error.is_parse() {
+        Fault::TargetMalformed
+    } else {
+        Fault::TargetUnreachable
     }
 }
 

@@ -71,7 +71,7 @@ fn check_host(head: &mut request::Parts) -> Result<(), Fault> {
         None if head.version >= Version::HTTP_11 => Err(Fault::Malformed("no Host")),
         None => {
             // An absolute form of HTTP/1.0 says the host; else the target's
-            // address stands in, which the client of the pool adds.
+            // address stands in, which `forward` adds.
             if let Some(authority) = head.uri.authority() {
                 let host = HeaderValue::from_str(authority.as_str())
                     .map_err(|_| Fault::Malformed("the request target is malformed"))?;

@@ -212,18 +212,24 @@ pub(super) fn arrange(
     parcel: Parcel,
 ) -> Result<Request<Parcel>, http::Error> {
     let mut head = head.clone();
-    let host = head.headers.remove(HOST);
-    let host = host.and_then(|host| Authority::try_from(host.as_bytes()).ok());
-    let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
-    let uri = Uri::builder().scheme("http").path_and_query(path);
-    head.uri = match host {
-        Some(host) => uri.authority(host).build()?,
-        None => uri.authority(target.label.as_str()).build()?,
-    };
+    head.uri = absolute(&head, target)?;
+    head.headers.remove(HOST);
     if head.extensions.remove::<TakesTrailers>().is_some() {
         head.headers
             .insert(TE, HeaderValue::from_static("trailers"));
     }
     head.version = Version::HTTP_2;
     Ok(Request::from_parts(head, parcel))
+}
+
+/// What a request is for, with its host, or the target where it names none.
+pub(super) fn absolute(head: &request::Parts, target: &Target) -> Result<Uri, http::Error> {
+    let host = head.headers.get(HOST);
+    let host = host.and_then(|host| Authority::try_from(host.as_bytes()).ok());
+    let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
+    let uri = Uri::builder().scheme("http").path_and_query(path);
+    match host {
+        Some(host) => uri.authority(host).build(),
+        None => uri.authority(target.label.as_str()).build(),
+    }
 }

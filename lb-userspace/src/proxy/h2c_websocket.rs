@@ -6,11 +6,11 @@ use h2::client::Builder;
 use h2::ext::Protocol;
 use h2::{Ping, RecvStream};
 use http::header::{CONNECTION, HOST, SEC_WEBSOCKET_KEY, UPGRADE};
-use http::uri::Authority;
-use http::{Method, Request, Response, Uri, Version, request, response};
+use http::{Method, Request, Response, Version, request, response};
 use tracing::debug;
 
 use super::fault::Fault;
+use super::h2c;
 use super::http2::Socket;
 use super::wire::Wire;
 use crate::target::Target;
@@ -75,18 +75,10 @@ fn broken(error: h2::Error) -> Fault {
 
 /// Says as HTTP/2 does what a handshake of RFC 6455 says (RFC 8441 section 5).
 fn arrange(head: &request::Parts, target: &Target) -> Result<Request<()>, http::Error> {
-    let host = head.headers.get(HOST).map(|host| host.as_bytes());
-    let host = host.and_then(|host| Authority::try_from(host).ok());
-    let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
-    let uri = Uri::builder().scheme("http").path_and_query(path);
-    let uri = match host {
-        Some(host) => uri.authority(host).build()?,
-        None => uri.authority(target.label.as_str()).build()?,
-    };
     let request = Request::builder()
         .method(Method::CONNECT)
         .version(Version::HTTP_2)
-        .uri(uri)
+        .uri(h2c::absolute(head, target)?)
         .extension(Protocol::from_static("websocket"));
     let mut request = request.body(())?;
     *request.headers_mut() = head.headers.clone();

@@ -46,7 +46,7 @@ impl Leg {
     ) -> Result<Response<Incoming>, TrySendError<Request<Parcel>>> {
         let mut answer = std::pin::pin!(self.sender.try_send_request(request));
         poll_fn(|cx| {
-            run(&mut self.connection, &mut self.ended, cx);
+            self.run(cx);
             answer.as_mut().poll(cx)
         })
         .await
@@ -54,7 +54,8 @@ impl Leg {
 
     /// Sends and receives what can be.
     pub(super) fn run(&mut self, cx: &mut Context<'_>) {
-        run(&mut self.connection, &mut self.ended, cx);
+        // What was wrong is told to who waits for the answer or its body.
+        self.ended = self.ended || self.connection.poll_without_shutdown(cx).is_ready();
     }
 
     /// Whether the last answer is whole and another request could be sent.
@@ -93,9 +94,4 @@ impl Leg {
             let _ = self.connection.await;
         }
     }
-}
-
-fn run(connection: &mut Connection<TokioIo<Wire>, Parcel>, ended: &mut bool, cx: &mut Context<'_>) {
-    // What was wrong is told to who waits for the answer or its body.
-    *ended = *ended || connection.poll_without_shutdown(cx).is_ready();
 }
