@@ -1,5 +1,6 @@
 //! A certificate for the balancer of a lab, made by openssl.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -39,6 +40,14 @@ impl Certificate {
                 .arg(&key),
         )?;
         Ok(Self { certificate, key })
+    }
+
+    /// A listener of https at `bind`, in front of the targets of the lab.
+    pub fn table(&self, name: &str, bind: SocketAddr) -> String {
+        format!(
+            "[[listener]]\nname = {name:?}\nbind = \"{bind}\"\ntarget_group = \"chat\"\n{}",
+            self.listener()
+        )
     }
 
     /// The lines that make a listener one of https with it.

@@ -356,22 +356,28 @@ async fn an_address_keeps_its_target_by_tcp_too() -> Result<()> {
     Ok(())
 }
 
+/// A file with a secret, as a configuration names it.
+fn secret(lab: &Lab, name: &str) -> Result<String> {
+    let file = lab.run().directory().join(name);
+    std::fs::write(&file, format!("the secret called {name}"))?;
+    Ok(format!("{file:?}"))
+}
+
+fn secret_files(secrets: &[&String]) -> String {
+    let secrets: Vec<&str> = secrets.iter().map(|secret| secret.as_str()).collect();
+    format!("secret_files = [{}]", secrets.join(", "))
+}
+
 /// One balancer after the other, each with its targets in another order and with other
 /// secrets: nobody moves who has a cookie that one of them opens.
 #[tokio::test(flavor = "multi_thread")]
 async fn other_balancers_and_newer_secrets_move_nobody() -> Result<()> {
     let lab = Lab::new()?;
-    let secret = |name: &str| -> Result<String> {
-        let file = lab.run().directory().join(name);
-        std::fs::write(&file, format!("the secret called {name}"))?;
-        Ok(format!("{file:?}"))
-    };
-    let (old, new) = (secret("old")?, secret("new")?);
+    let (old, new) = (secret(&lab, "old")?, secret(&lab, "new")?);
     let config = |targets: &[usize], secrets: &[&String]| {
         let mut config = Config::new(&lab, "off");
         config.targets = targets.iter().map(|number| lab.target(*number)).collect();
-        let secrets: Vec<&str> = secrets.iter().map(|secret| secret.as_str()).collect();
-        config.more.stickiness = format!("secret_files = [{}]", secrets.join(", "));
+        config.more.stickiness = secret_files(secrets);
         config
     };
     let mut scene = Scene::set(&lab, &config(&[1, 2], &[&old])).await?;
@@ -466,16 +472,10 @@ impl Drop for Beside<'_> {
 #[tokio::test(flavor = "multi_thread")]
 async fn two_balancers_agree_while_their_secret_is_rotated() -> Result<()> {
     let lab = Lab::new()?;
-    let secret = |name: &str| -> Result<String> {
-        let file = lab.run().directory().join(name);
-        std::fs::write(&file, format!("the secret called {name}"))?;
-        Ok(format!("{file:?}"))
-    };
-    let (old, new) = (secret("old")?, secret("new")?);
+    let (old, new) = (secret(&lab, "old")?, secret(&lab, "new")?);
     let config = |secrets: &[&String]| {
         let mut config = Config::new(&lab, "off");
-        let secrets: Vec<&str> = secrets.iter().map(|secret| secret.as_str()).collect();
-        config.more.stickiness = format!("secret_files = [{}]", secrets.join(", "));
+        config.more.stickiness = secret_files(secrets);
         config
     };
     let mut scene = Scene::set(&lab, &config(&[&old])).await?;

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::env;
 use std::fs;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -45,18 +46,16 @@ async fn cases_end_as_they_do_without_a_balancer() -> Result<()> {
         &format!("ws://{}/ws", lab.target(1)),
     )?;
     ensure!(direct.len() >= LEAST, "{} cases only", direct.len());
+    let certificate = Certificate::new(&lab)?;
     for mode in ["off", "tc"] {
         let mut config = Config::new(&lab, mode);
-        config.more.tables = format!(
-            "[[listener]]\nname = \"secure\"\nbind = \"{}:{TLS_PORT}\"\ntarget_group = \"chat\"\n{}",
-            lab.front().ip(),
-            Certificate::new(&lab)?.listener()
-        );
+        let secure = SocketAddr::new(lab.front().ip(), TLS_PORT);
+        config.more.tables = certificate.table("secure", secure);
         let daemon = Daemon::start(&lab, &config).await?;
         let plain = format!("ws://{}/ws", lab.front());
         same(&direct, &verdicts(&lab, &lab.client, mode, &plain)?, mode)?;
         if mode == "off" {
-            let secure = format!("wss://{}:{TLS_PORT}/ws", lab.front().ip());
+            let secure = format!("wss://{secure}/ws");
             same(
                 &direct,
                 &verdicts(&lab, &lab.client, "wss", &secure)?,

@@ -2,6 +2,7 @@
 //! their WebSockets reach the page's target, and that it keeps the cookie as it should.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -24,17 +25,15 @@ const LISTENERS: [(u16, &str); 2] = [(443, "h2"), (444, "http/1.1")];
 async fn chromium_is_served_by_both_versions() -> Result<()> {
     let lab = Lab::new()?;
     let _targets = Targets::start(&lab)?;
-    let certificate = Certificate::new(&lab)?.listener();
+    let certificate = Certificate::new(&lab)?;
     let mut config = Config::new(&lab, "off");
     let log = lab.run().directory().join("access.log");
     config.more.log = format!("access = {{ to = {log:?} }}");
     let front = lab.front().ip();
     for (port, protocol) in LISTENERS {
-        config.more.tables += &format!(
-            "[[listener]]\nname = \"secure-{port}\"\nbind = \"{front}:{port}\"\n\
-             target_group = \"chat\"\nhttp2 = {}\n{certificate}",
-            protocol == "h2"
-        );
+        let name = format!("secure-{port}");
+        config.more.tables += &certificate.table(&name, SocketAddr::new(front, port));
+        config.more.tables += &format!("http2 = {}\n", protocol == "h2");
     }
     let _daemon = Daemon::start(&lab, &config).await?;
     let apps = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/apps/node_modules");

@@ -34,10 +34,7 @@ async fn nothing_above_low_is_found() -> Result<()> {
     let _targets = Targets::start(&lab)?;
     let mut config = Config::new(&lab, "off");
     let front = SocketAddr::new(lab.front().ip(), 443);
-    config.more.tables = format!(
-        "[[listener]]\nname = \"secure\"\nbind = \"{front}\"\ntarget_group = \"chat\"\n{}",
-        Certificate::new(&lab)?.listener()
-    );
+    config.more.tables = Certificate::new(&lab)?.table("secure", front);
     let _daemon = Daemon::start(&lab, &config).await?;
     let report = lab.run().directory().join("testssl.json");
     let mut command = Command::new("testssl");

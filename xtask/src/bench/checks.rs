@@ -4,7 +4,7 @@
 
 use std::net::SocketAddr;
 use std::ops::Range;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -17,9 +17,9 @@ use nix::sys::signal::{Signal, kill};
 use tokio::time::sleep;
 
 use super::contender::Other;
-use super::http::origin;
+use super::http::{caller, origin};
 use super::numbers::{Numbers, Spread};
-use super::{own, prepare, processor};
+use super::{prepare, processor};
 use crate::install::{self, Tool};
 use crate::shell::{self, say};
 
@@ -177,17 +177,17 @@ impl<'lab> Bench<'lab> {
 
     async fn measure(&mut self, options: &Options) -> Result<()> {
         self.resume().await?;
-        let mut command = own();
-        command
-            .arg("http-caller")
-            .args(["--address", &self.lab.front().to_string(), "--path", PATH])
-            .args(["--cookie", "none=none"])
-            .args(["--connections", &options.connections.to_string()])
-            .args(["--seconds", &options.seconds.to_string()])
-            .stdout(Stdio::piped());
-        let caller = self.lab.client.start(&mut command)?.wait_with_output()?;
-        let said = String::from_utf8(caller.stdout)?;
-        let numbers = said.trim().parse().context("what the caller said")?;
+        let asked = caller::Options {
+            address: self.lab.front(),
+            path: PATH.to_owned(),
+            cookie: "none=none".to_owned(),
+            connections: options.connections,
+            seconds: options.seconds,
+            ca: None,
+            fresh: false,
+            resume: false,
+        };
+        let numbers = asked.measure(&self.lab.client)?;
         self.samples.push(numbers);
         self.pause()
     }

@@ -10,7 +10,7 @@ use lb_tests::client::Client;
 use lb_tests::lab::Lab;
 
 use super::contender::{ALL, Contender, accepts};
-use super::numbers::{Numbers, Spread};
+use super::numbers::{Numbers, Spread, reached};
 use super::{own, prepare};
 use crate::install::{self, Tool};
 use crate::shell::{self, say};
@@ -162,11 +162,7 @@ fn print_goals(samples: &[Sample], load: &Load) {
         if !ratio.is_normal() {
             continue;
         }
-        let reached = if ratio >= *goal {
-            "reached"
-        } else {
-            "NOT reached"
-        };
+        let reached = reached(ratio >= *goal);
         println!(
             "{} bytes, {} against {}: {ratio:.2} times; {goal} to reach: {reached}",
             load.size,

@@ -9,7 +9,7 @@ use lb_tests::lab::Lab;
 use lb_tests::raw::{FLOOD, Pace, SILENCE};
 use lb_tests::scene::Scene;
 
-use super::numbers::Numbers;
+use super::numbers::{Numbers, reached};
 use crate::shell::say;
 
 /// Up, down, both ways.
@@ -39,10 +39,7 @@ pub(super) async fn run(rounds: usize) -> Result<()> {
             stalls.p99 / 1e3
         );
     }
-    let reached = match handed_off.p99 / 1e3 <= TO_REACH {
-        true => "reached",
-        false => "NOT reached",
-    };
+    let reached = reached(handed_off.p99 / 1e3 <= TO_REACH);
     println!("    {TO_REACH} ms to reach: {reached}; left to userspace: {left}");
     Ok(())
 }

@@ -15,6 +15,7 @@ use lb_tests::lab::Lab;
 use lb_tests::target::Targets;
 use lb_tests::until::{until, when};
 
+use super::numbers::reached;
 use super::{flood, prepare, processor};
 use crate::shell::say;
 
@@ -94,11 +95,7 @@ async fn idle(count: usize) -> Result<()> {
     println!("\n{count} idle connections, from the 101 to the kernel");
     for (share, goal) in TO_REACH {
         let took = metrics.quantile("handoff_duration_seconds", share)? * 1e3;
-        let reached = if took <= goal {
-            "reached"
-        } else {
-            "NOT reached"
-        };
+        let reached = reached(took <= goal);
         println!(
             "    {:>4} of 100: {took:.2} ms; {goal} ms to reach: {reached}",
             share * 100.0

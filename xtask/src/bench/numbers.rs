@@ -17,6 +17,14 @@ pub(super) struct Numbers {
     pub(super) p99: f64,
 }
 
+/// The word for whether an aim is.
+pub(super) fn reached(is: bool) -> &'static str {
+    match is {
+        true => "reached",
+        false => "NOT reached",
+    }
+}
+
 impl Numbers {
     pub(super) fn of(times: &mut [Duration], elapsed: Duration) -> Self {
         times.sort_unstable();

@@ -12,7 +12,7 @@ use lb_tests::lab::Lab;
 use lb_tests::scene::Scene;
 use tokio::io::AsyncWriteExt;
 
-use super::numbers::Spread;
+use super::numbers::{Spread, reached};
 use super::prepare;
 use crate::shell::{self, say};
 
@@ -76,11 +76,7 @@ async fn rates(options: &Options) -> Result<()> {
         Spread::of(off.iter().copied())
     );
     println!("    by lb_cookie:       {}", Spread::of(on.iter().copied()));
-    let reached = if ratio.median >= TO_REACH {
-        "reached"
-    } else {
-        "NOT reached"
-    };
+    let reached = reached(ratio.median >= TO_REACH);
     println!(
         "    ratio of a round: {:.3} ({:.3}-{:.3}); {TO_REACH} to reach: {reached}",
         ratio.median, ratio.least, ratio.most

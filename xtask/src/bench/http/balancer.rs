@@ -114,11 +114,7 @@ async fn limpet<'lab>(lab: &'lab Lab, pair: &Certificate) -> Result<Box<Daemon<'
         ..Config::new(lab, "off")
     };
     config.more.log = "access = { to = \"off\" }".to_owned();
-    config.more.tables = format!(
-        "[[listener]]\nname = \"secure\"\nbind = \"{}\"\ntarget_group = \"chat\"\n{}",
-        tls(lab.front()),
-        pair.listener(),
-    );
+    config.more.tables = pair.table("secure", tls(lab.front()));
     config.more.target_group = r#"health_check = { protocol = "tcp" }"#.to_owned();
     let mut daemon = Daemon::start(lab, &config).await?;
     daemon.hide_log();

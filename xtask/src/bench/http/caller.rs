@@ -4,17 +4,20 @@ use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
+use std::process::Stdio;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
+use lb_tests::namespace::Namespace;
 use rustls::client::Resumption;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
 
 use super::super::numbers::Numbers;
+use super::super::own;
 use super::super::poller::Poller;
 
 const BUFFER: usize = 64 * 1024;
@@ -23,28 +26,54 @@ const BUFFER: usize = 64 * 1024;
 pub(crate) struct Options {
     /// Whom to ask.
     #[arg(long)]
-    address: SocketAddr,
+    pub(in crate::bench) address: SocketAddr,
     /// What for.
     #[arg(long)]
-    path: String,
+    pub(in crate::bench) path: String,
     /// The cookie that comes with it, `name=value`.
     #[arg(long)]
-    cookie: String,
+    pub(in crate::bench) cookie: String,
     /// How many connections.
     #[arg(long)]
-    connections: usize,
+    pub(in crate::bench) connections: usize,
     /// How long to measure, in seconds.
     #[arg(long)]
-    seconds: u32,
+    pub(in crate::bench) seconds: u32,
     /// Ask by TLS and trust this certificate.
     #[arg(long)]
-    ca: Option<PathBuf>,
+    pub(in crate::bench) ca: Option<PathBuf>,
     /// A new connection for each request.
     #[arg(long)]
-    fresh: bool,
+    pub(in crate::bench) fresh: bool,
     /// New TLS connections resume an earlier session.
     #[arg(long)]
-    resume: bool,
+    pub(in crate::bench) resume: bool,
+}
+
+impl Options {
+    /// Has this program measure so, in a namespace.
+    pub(in crate::bench) fn measure(&self, namespace: &Namespace) -> Result<Numbers> {
+        let mut command = own();
+        command
+            .arg("http-caller")
+            .args(["--address", &self.address.to_string(), "--path", &self.path])
+            .args(["--cookie", &self.cookie])
+            .args(["--connections", &self.connections.to_string()])
+            .args(["--seconds", &self.seconds.to_string()]);
+        if let Some(ca) = &self.ca {
+            command.arg("--ca").arg(ca);
+        }
+        if self.fresh {
+            command.arg("--fresh");
+        }
+        if self.resume {
+            command.arg("--resume");
+        }
+        command.stdout(Stdio::piped());
+        let caller = namespace.start(&mut command)?.wait_with_output()?;
+        let said = String::from_utf8(caller.stdout)?;
+        said.trim().parse().context("what the caller said")
+    }
 }
 
 /// Measures once and prints the [`Numbers`].

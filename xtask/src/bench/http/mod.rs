@@ -7,14 +7,12 @@ mod case;
 mod h2load;
 pub(super) mod origin;
 
-use std::process::Stdio;
-
 use anyhow::{Context, Result};
 use clap::Args;
 use lb_tests::lab::Lab;
 
-use super::numbers::{Numbers, Spread};
-use super::{own, prepare};
+use super::numbers::{Numbers, Spread, reached};
+use super::prepare;
 use crate::install::{self, Tool};
 use crate::shell::{self, say};
 pub(super) use balancer::{ALL, Balancer};
@@ -96,26 +94,17 @@ async fn measure(balancer: Balancer, case: &Case, options: &Options) -> Result<N
     if case.version == Version::Two {
         return h2load::measure(&lab, address, case, &cookie, options);
     }
-    let mut command = own();
-    command
-        .arg("http-caller")
-        .args(["--address", &address.to_string(), "--path", case.path])
-        .args(["--cookie", &cookie])
-        .args(["--connections", &options.connections.to_string()])
-        .args(["--seconds", &options.seconds.to_string()]);
-    if case.tls {
-        command.arg("--ca").arg(running.certificate());
-    }
-    if case.fresh {
-        command.arg("--fresh");
-    }
-    if case.resume {
-        command.arg("--resume");
-    }
-    command.stdout(Stdio::piped());
-    let caller = lab.client.start(&mut command)?.wait_with_output()?;
-    let said = String::from_utf8(caller.stdout)?;
-    said.trim().parse().context("what the caller said")
+    let asked = caller::Options {
+        address,
+        path: case.path.to_owned(),
+        cookie,
+        connections: options.connections,
+        seconds: options.seconds,
+        ca: case.tls.then(|| running.certificate().to_owned()),
+        fresh: case.fresh,
+        resume: case.resume,
+    };
+    asked.measure(&lab.client)
 }
 
 fn print_table(samples: &[Sample], options: &Options) {
@@ -141,11 +130,7 @@ fn print_table(samples: &[Sample], options: &Options) {
         }
         let rate = |balancer| column(balancer, |numbers| numbers.rate).median;
         let ratio = rate(Balancer::Limpet) / rate(Balancer::Haproxy);
-        let reached = if ratio >= TO_REACH {
-            "reached"
-        } else {
-            "NOT reached"
-        };
+        let reached = reached(ratio >= TO_REACH);
         println!("    {ratio:.2} times HAProxy; {TO_REACH} to reach: {reached}");
     }
 }

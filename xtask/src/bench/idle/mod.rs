@@ -15,7 +15,7 @@ use lb_tests::lab::Lab;
 
 use super::contender::accepts;
 use super::http::{ALL, Balancer, TOOLS};
-use super::numbers::Spread;
+use super::numbers::{Spread, reached};
 use super::{own, prepare};
 use crate::install;
 use crate::shell::{self, say};
@@ -149,11 +149,7 @@ fn print_table(samples: &[Sample], options: &Options) {
     }
     let own = |balancer| column(balancer, |sample| sample.own).median;
     for other in [Balancer::Haproxy, Balancer::Nginx] {
-        let reached = if own(Balancer::Limpet) < own(other) {
-            "reached"
-        } else {
-            "NOT reached"
-        };
+        let reached = reached(own(Balancer::Limpet) < own(other));
         let ratio = own(Balancer::Limpet) / own(other);
         println!("    {ratio:.2} times {other}; less than 1 to reach: {reached}");
     }
