@@ -309,12 +309,22 @@ async fn an_id_in_the_query_goes_to_who_began_the_session() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_address_keeps_its_target_by_tcp_too() -> Result<()> {
+    an_address_keeps_its_target("off").await
+}
+
+/// A connection that ends as soon as it is answered may be on its way to the kernel.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_keeps_its_target_by_tcp_in_the_kernel() -> Result<()> {
+    an_address_keeps_its_target("tc").await
+}
+
+async fn an_address_keeps_its_target(mode: &'static str) -> Result<()> {
     let lab = Lab::new()?;
     let blind = SocketAddr::from((lab.front().ip(), 4000));
     let log = lab.run().directory().join("access.log");
     let mut config = Config {
         stickiness: "source_ip",
-        ..Config::new(&lab, "off")
+        ..Config::new(&lab, mode)
     };
     config.more.log = format!("access = {{ to = {log:?} }}");
     config.more.tables = format!(
