@@ -1,13 +1,13 @@
 // Looks at pages with headless Chromium: what they say, what a WebSocket from them answers,
 // by which protocol they came, and which cookies the browser keeps. One line of JSON a page.
 //
-//   node browser.js DIRECTORY URL...
+//   node browser.js DIRECTORY NET_LOG URL...
 "use strict";
 
 const { spawn } = require("node:child_process");
 const WebSocket = require("ws");
 
-const [directory, ...pages] = process.argv.slice(2);
+const [directory, netLog, ...pages] = process.argv.slice(2);
 
 // In the page: a WebSocket to the same place is asked who it is, and to echo.
 const ask = `new Promise((resolve, reject) => {
@@ -63,6 +63,7 @@ function start() {
       "--ignore-certificate-errors",
       "--remote-debugging-port=0",
       `--user-data-dir=${directory}`,
+      `--log-net-log=${netLog}`,
       "about:blank",
     ],
     { stdio: ["ignore", "ignore", "pipe"] },
@@ -103,6 +104,10 @@ async function main() {
   for (const url of pages) {
     process.stdout.write(`${JSON.stringify(await look(browser, url))}\n`);
   }
+  // In order, so that its log is whole.
+  const closed = new Promise((resolve) => socket.on("close", resolve));
+  await browser.call("Browser.close", {});
+  await closed;
   process.exit(0);
 }
 
