@@ -7,10 +7,12 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http_body_util::Full;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
 use super::books::Books;
+use super::headers::Nominated;
 use super::http2;
 use super::pace::{Pace, Receiving};
 use super::pool::Lent;
@@ -74,6 +76,8 @@ pub(super) struct Reply {
     source: Source,
     /// Dropped with the body: whatever must outlive the answer.
     held: Option<Box<dyn Send>>,
+    /// What is not passed on among trailers.
+    nominated: Nominated,
     books: Option<Box<Books>>,
     ear: Option<Box<Ear>>,
 }
@@ -110,6 +114,7 @@ impl Reply {
         Self {
             source,
             held: None,
+            nominated: Nominated::default(),
             books: None,
             ear: None,
         }
@@ -118,6 +123,12 @@ impl Reply {
     /// Lets somebody hear the body before the client does.
     pub(super) fn heard_by(mut self, ear: Option<Ear>) -> Self {
         self.ear = ear.map(Box::new);
+        self
+    }
+
+    /// Keeps from its trailers what its head has named.
+    pub(super) fn without(mut self, nominated: Nominated) -> Self {
+        self.nominated = nominated;
         self
     }
 
@@ -182,13 +193,16 @@ impl Body for Reply {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
-        let frame = match &mut self.source {
+        let mut frame = match &mut self.source {
             Source::Text(body) => Pin::new(body)
                 .poll_frame(cx)
                 .map_err(|never| match never {}),
             Source::Target(answer) => answer.poll_frame(cx).map_err(Broken::from),
             Source::Stream(body) => Pin::new(body).poll_frame(cx).map_err(Broken::from),
         };
+        if let Some(trailers) = trailers(&mut frame) {
+            self.nominated.strip_trailers(trailers);
+        }
         self.book(&frame);
         self.tell(&frame);
         frame
@@ -258,6 +272,8 @@ pub(crate) struct Parcel {
 pub(super) struct Sender(Arc<Mutex<Content>>);
 
 struct Content {
+    /// What is not passed on among trailers.
+    nominated: Nominated,
     body: Option<Upload>,
     size: SizeHint,
     empty: bool,
@@ -276,7 +292,7 @@ pub(super) struct Progress {
 }
 
 impl Content {
-    fn new(body: Option<Upload>) -> Arc<Mutex<Self>> {
+    fn new(body: Option<Upload>, nominated: Nominated) -> Arc<Mutex<Self>> {
         let size = body.as_ref().map(Upload::size_hint);
         let progress = Progress {
             moved: Instant::now(),
@@ -284,6 +300,7 @@ impl Content {
             bytes: 0,
         };
         Arc::new(Mutex::new(Self {
+            nominated,
             size: size.unwrap_or_else(|| SizeHint::with_exact(0)),
             empty: body.as_ref().is_none_or(Upload::is_end_stream),
             body,
@@ -293,8 +310,8 @@ impl Content {
 }
 
 impl Sender {
-    pub(super) fn new(body: Upload) -> Self {
-        Self(Content::new(Some(body)))
+    pub(super) fn new(body: Upload, nominated: Nominated) -> Self {
+        Self(Content::new(Some(body), nominated))
     }
 
     /// The body, for one more target; `None` once a target has begun to take it.
@@ -321,7 +338,7 @@ impl Parcel {
     /// No body.
     pub(super) fn empty() -> Self {
         Self {
-            shared: Content::new(None),
+            shared: Content::new(None, Nominated::default()),
             taken: None,
         }
     }
@@ -343,7 +360,10 @@ impl Body for Parcel {
         let Some(body) = &mut this.taken else {
             return Poll::Ready(None);
         };
-        let frame = Pin::new(&mut *body).poll_frame(cx);
+        let mut frame = Pin::new(&mut *body).poll_frame(cx);
+        if let Some(trailers) = trailers(&mut frame) {
+            content.nominated.strip_request_trailers(trailers);
+        }
         content.progress.starved = frame.is_pending();
         if frame.is_ready() {
             content.progress.moved = Instant::now();
@@ -366,6 +386,13 @@ impl Body for Parcel {
             Some(body) => body.size_hint(),
             None => lock(&self.shared).size,
         }
+    }
+}
+
+fn trailers<E>(frame: &mut Poll<Option<Result<Frame<Bytes>, E>>>) -> Option<&mut HeaderMap> {
+    match frame {
+        Poll::Ready(Some(Ok(frame))) => frame.trailers_mut(),
+        Poll::Ready(None | Some(Err(_))) | Poll::Pending => None,
     }
 }
 

@@ -46,7 +46,7 @@ pub(super) async fn forward(
 ) -> Result<Response<Reply>, Fault> {
     let mut session = Session::open(route, &mut head, peer.caller.said.client.ip());
     h2c::note_trailers(&mut head);
-    headers::strip_request(&mut head.headers);
+    let nominated = headers::strip_request(&mut head.headers);
     headers::forwarded(
         &mut head.headers,
         proxy.listener.x_forwarded_for,
@@ -56,7 +56,7 @@ pub(super) async fn forward(
     headers::certified(&mut head.headers, peer.subject.as_ref());
     head.extensions.remove::<OnUpgrade>();
     let patience = proxy.shared.limits.connect_timeout;
-    let sender = Sender::new(body);
+    let sender = Sender::new(body, nominated);
     let mut fault = Fault::NoTarget;
     while let Some(parcel) = sender.parcel()
         && let Some((target, in_flight)) = session.target(patience).await
@@ -234,10 +234,10 @@ fn finish(response: Response<Reply>, session: &Session<'_>, target: &Target) -> 
     let (mut head, body) = response.into_parts();
     head.version = Version::HTTP_11;
     head.extensions.remove::<OnUpgrade>();
-    headers::strip_hop_by_hop(&mut head.headers);
+    let nominated = headers::strip_hop_by_hop(&mut head.headers);
     session.mark(target, &mut head);
     let ear = session.ear(target, &head);
-    Response::from_parts(head, body.heard_by(ear))
+    Response::from_parts(head, body.without(nominated).heard_by(ear))
 }
 
 /// Waits for the head of the answer. The clock starts anew with every piece of

@@ -5,8 +5,9 @@ use std::net::IpAddr;
 
 use http::HeaderMap;
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderName, HeaderValue, TE, TRANSFER_ENCODING,
-    UPGRADE,
+    AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE,
+    CONTENT_TYPE, COOKIE, EXPECT, HOST, HeaderName, HeaderValue, MAX_FORWARDS, SET_COOKIE, TE,
+    TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 
 use super::fault::Fault;
@@ -31,27 +32,92 @@ const HOP_BY_HOP: [HeaderName; 6] = [
 /// A client must not have these removed by naming them in `Connection`.
 const NEVER_NOMINATED: [HeaderName; 2] = [HOST, CONTENT_LENGTH];
 
+/// What says where a message ends, whose it is or how it is to be read comes before it
+/// (RFC 9110 section 6.5.1): who adds trailers to the headers would be misled.
+const NEVER_TRAILERS: [HeaderName; 11] = [
+    AUTHORIZATION,
+    CACHE_CONTROL,
+    CONTENT_ENCODING,
+    CONTENT_LENGTH,
+    CONTENT_RANGE,
+    CONTENT_TYPE,
+    COOKIE,
+    HOST,
+    MAX_FORWARDS,
+    SET_COOKIE,
+    TRAILER,
+];
+
+/// What is told to targets.
+const TOLD: [HeaderName; 4] = [
+    X_CLIENT_CERT_SUBJECT,
+    X_FORWARDED_FOR,
+    X_FORWARDED_PROTO,
+    X_FORWARDED_PORT,
+];
+
 /// ALB refuses more.
 const FORWARDED_MAX: usize = 30;
 
-/// Removes what is meant for this hop only.
-pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    for name in nominated(headers) {
-        headers.remove(name);
+/// The fields that a message's `Connection` names: for this hop only, among its trailers
+/// too (RFC 9110 section 7.6.1).
+#[derive(Debug, Default)]
+pub(super) struct Nominated(Vec<HeaderName>);
+
+impl Nominated {
+    fn by(headers: &HeaderMap) -> Self {
+        Self(
+            tokens(headers, &CONNECTION)
+                .filter_map(|token| HeaderName::from_bytes(token).ok())
+                .filter(|name| !NEVER_NOMINATED.contains(name))
+                .collect(),
+        )
     }
-    for name in HOP_BY_HOP {
-        headers.remove(name);
+
+    fn strip(&self, fields: &mut HeaderMap) {
+        for name in &self.0 {
+            fields.remove(name);
+        }
+    }
+
+    /// Removes from an answer's trailers what its client must not get.
+    pub(super) fn strip_trailers(&self, trailers: &mut HeaderMap) {
+        self.strip(trailers);
+        strip_hop_by_hop(trailers);
+        for name in NEVER_TRAILERS {
+            trailers.remove(name);
+        }
+    }
+
+    /// Removes from a request's trailers what its target must not get.
+    pub(super) fn strip_request_trailers(&self, trailers: &mut HeaderMap) {
+        self.strip_trailers(trailers);
+        for name in TOLD {
+            trailers.remove(name);
+        }
+        strip_look_alikes(trailers);
     }
 }
 
+/// Removes what is meant for this hop only, and says what else is.
+pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap) -> Nominated {
+    let nominated = Nominated::by(headers);
+    nominated.strip(headers);
+    for name in HOP_BY_HOP {
+        headers.remove(name);
+    }
+    nominated
+}
+
 /// Removes what a target must not get from a client.
-pub(super) fn strip_request(headers: &mut HeaderMap) {
-    strip_hop_by_hop(headers);
+pub(super) fn strip_request(headers: &mut HeaderMap) -> Nominated {
+    let nominated = strip_hop_by_hop(headers);
     // The balancer itself answers 100 Continue, as soon as the target takes the body.
     headers.remove(EXPECT);
     // Ours alone, also where it is not told.
     headers.remove(X_CLIENT_CERT_SUBJECT);
     strip_look_alikes(headers);
+    nominated
 }
 
 /// Whether a header's comma-separated values contain `token`, whatever its case.
@@ -114,13 +180,6 @@ fn append(headers: &mut HeaderMap, client: IpAddr) -> Result<(), Fault> {
     Ok(())
 }
 
-fn nominated(headers: &HeaderMap) -> Vec<HeaderName> {
-    tokens(headers, &CONNECTION)
-        .filter_map(|token| HeaderName::from_bytes(token).ok())
-        .filter(|name| !NEVER_NOMINATED.contains(name))
-        .collect()
-}
-
 /// What is told to targets, or tells where a request ends and whose it is.
 const NOT_LOOKED_LIKE: [HeaderName; 7] = [
     X_CLIENT_CERT_SUBJECT,
@@ -178,6 +237,47 @@ mod tests {
         let mut left: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
         left.sort_unstable();
         assert_eq!(left, ["host", "x-kept"]);
+    }
+
+    #[test]
+    fn trailers_say_nothing_of_the_hop_or_the_message() {
+        let mut head = headers(&[("connection", "x-mine, close"), ("host", "a")]);
+        let nominated = strip_request(&mut head);
+        let all = [
+            ("connection", "x-own"),
+            ("x-own", "1"),
+            ("x-mine", "1"),
+            ("keep-alive", "timeout=5"),
+            ("proxy-connection", "close"),
+            ("upgrade", "h2c"),
+            ("te", "gzip"),
+            ("transfer-encoding", "chunked"),
+            ("content-length", "5"),
+            ("host", "b"),
+            ("cookie", "LIMPET=stolen"),
+            ("x-forwarded-for", "1.2.3.4"),
+            ("x_client_cert_subject", "CN=mallory"),
+            ("grpc-status", "0"),
+        ];
+        let left = |trailers: &HeaderMap| -> Vec<String> {
+            trailers.keys().map(|name| name.to_string()).collect()
+        };
+        let mut request = headers(&all);
+        nominated.strip_request_trailers(&mut request);
+        assert_eq!(left(&request), ["grpc-status"]);
+        let mut answer = headers(&all);
+        Nominated::default().strip_trailers(&mut answer);
+        let mut kept = left(&answer);
+        kept.sort_unstable();
+        assert_eq!(
+            kept,
+            [
+                "grpc-status",
+                "x-forwarded-for",
+                "x-mine",
+                "x_client_cert_subject"
+            ]
+        );
     }
 
     #[test]

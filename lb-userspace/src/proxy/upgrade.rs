@@ -201,10 +201,10 @@ fn refused(
     target: &Target,
 ) -> Response<Reply> {
     *response.version_mut() = Version::HTTP_11;
-    headers::strip_hop_by_hop(response.headers_mut());
+    let nominated = headers::strip_hop_by_hop(response.headers_mut());
     let (mut head, body) = response.into_parts();
     session.mark(target, &mut head);
-    Response::from_parts(head, body)
+    Response::from_parts(head, body.without(nominated))
 }
 
 fn list(proxy: &Proxy, peer: &Peer, route: &Route, target: &Target, id: u64) -> Listed {

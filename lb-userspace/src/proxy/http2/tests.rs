@@ -100,6 +100,38 @@ async fn bodies_stream_both_ways_and_trailers_come_behind() {
     assert_eq!(trailers["x-end"], "1");
 }
 
+/// A client would have to take such a stream for malformed (RFC 9113 section 8.2.2).
+#[tokio::test]
+async fn trailers_of_one_hop_do_not_break_the_stream() {
+    let lab = Lab::new(HOUR).await;
+    let mut client = Client::new(&lab).await;
+    for field in [
+        "Connection: close",
+        "Transfer-Encoding: chunked",
+        "Keep-Alive: timeout=5",
+        "Upgrade: h2c",
+        "Proxy-Connection: close",
+        "TE: gzip",
+        "X-Mine: 1",
+    ] {
+        let answer = client.get(get("/")).await;
+        let (mut target, _) = asked(&lab).await;
+        let sent = format!(
+            "HTTP/1.1 200 OK\r\nConnection: close, x-mine\r\nTransfer-Encoding: chunked\r\n\r\n\
+             2\r\nhi\r\n0\r\n{field}\r\nX-Sum: 7\r\n\r\n"
+        );
+        target.write_all(sent.as_bytes()).await.expect("written");
+        let mut answer = answer.await.expect("an answer").into_body();
+        let data = answer.data().await.expect("a piece").expect("data");
+        assert_eq!(&data[..], b"hi");
+        assert!(answer.data().await.is_none());
+        let trailers = answer.trailers().await.expect("no reset");
+        let trailers = trailers.expect("trailers");
+        assert_eq!(trailers.len(), 1, "{field}");
+        assert_eq!(trailers["x-sum"], "7");
+    }
+}
+
 #[tokio::test]
 async fn a_large_answer_arrives_whole_beside_a_small_one() {
     let large: Vec<u8> = (0..=250).cycle().take(4 << 20).collect();
