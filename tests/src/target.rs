@@ -22,6 +22,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use anyhow::{Context, Result};
 use futures_util::{SinkExt, StreamExt};
 use sha2::{Digest, Sha256};
+use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
@@ -186,6 +187,8 @@ struct Connection {
 impl Connection {
     async fn serve(self, mut stream: TcpStream) -> Result<()> {
         stream.set_nodelay(true)?;
+        // As often as its namespace has it: every two hours, unless a test says otherwise.
+        SockRef::from(&stream).set_keepalive(true)?;
         let mut buffer = Vec::new();
         while let Some(head) = head::read(&mut stream, &mut buffer).await? {
             if head.path() == "/refuse" {
@@ -327,7 +330,7 @@ impl Drop for Asking<'_> {
 
 /// Makes the drop of a connection send a reset.
 pub fn reset_on_drop(stream: &TcpStream) -> Result<()> {
-    Ok(socket2::SockRef::from(stream).set_linger(Some(std::time::Duration::ZERO))?)
+    Ok(SockRef::from(stream).set_linger(Some(std::time::Duration::ZERO))?)
 }
 
 /// What `/sum` answers after these bytes.
