@@ -14,7 +14,7 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use super::books::Books;
 use super::headers::Nominated;
 use super::http2;
-use super::pace::{Pace, Receiving};
+use super::pace::{Answering, Pace, Receiving};
 use super::pool::Lent;
 use super::stickiness::Ear;
 
@@ -79,6 +79,8 @@ pub(super) struct Reply {
     /// What is not passed on among trailers.
     nominated: Nominated,
     books: Option<Box<Books>>,
+    /// Until it is dropped, the connection's pace is that of an answer.
+    answering: Option<Answering>,
     ear: Option<Box<Ear>>,
 }
 
@@ -116,6 +118,7 @@ impl Reply {
             held: None,
             nominated: Nominated::default(),
             books: None,
+            answering: None,
             ear: None,
         }
     }
@@ -149,6 +152,19 @@ impl Reply {
         self
     }
 
+    /// Makes the pace of its connection that of an answer.
+    pub(super) fn paced(mut self, answering: Answering) -> Self {
+        self.answering = Some(answering);
+        self
+    }
+
+    /// Nothing moves, and it is not waited for any longer.
+    pub(super) fn cut(&mut self, cause: &'static str) {
+        if let Some(books) = &mut self.books {
+            books.cut(cause);
+        }
+    }
+
     fn tell(&mut self, frame: &Poll<Option<Result<Frame<Bytes>, Broken>>>) {
         let (Some(ear), Poll::Ready(Some(Ok(frame)))) = (&mut self.ear, frame) else {
             return;
@@ -179,6 +195,9 @@ impl Drop for Reply {
             Source::Target(answer) => answer.body.is_end_stream(),
             Source::Stream(body) => body.is_end_stream(),
         };
+        if let Some(cause) = self.answering.as_ref().and_then(Answering::cut) {
+            self.cut(cause);
+        }
         if let Some(books) = self.books.as_mut().filter(|_| whole) {
             books.done();
         }

@@ -158,6 +158,11 @@ impl Books {
         self.line.note(|record| record.cause = "target_broke");
     }
 
+    /// It was cut off because nothing moved.
+    pub(super) fn cut(&mut self, cause: &'static str) {
+        self.line.note(|record| record.cause = cause);
+    }
+
     /// The answer is whole.
     pub(super) fn done(&mut self) {
         self.line.note(|record| record.cause = "done");

@@ -159,16 +159,19 @@ async fn serve_http(proxy: Arc<Proxy>, arrived: Arrived) {
     });
     let mut connection = builder(&proxy).serve_connection(io, service);
     let end = drive(&proxy, &pace, &mut connection).await;
+    if matches!(end, End::Expired(Expired::Body)) {
+        pace.cut();
+    }
     let parts = connection.into_parts();
     let mut stream = parts.io.into_inner().stream;
+    if matches!(end, End::Done(Ok(())))
+        && let Some(tunnel) = peer.take()
+    {
+        return tunnel.begin(stream, parts.read_buf, admitted);
+    }
+    stream.keep_no_longer_than(proxy.listener.idle_timeout);
     match end {
-        End::Done(Ok(())) => {
-            if let Some(tunnel) = peer.take() {
-                tunnel.begin(stream, parts.read_buf, admitted);
-            } else {
-                close_gently(stream).await;
-            }
-        }
+        End::Done(Ok(())) => close_gently(stream).await,
         End::Done(Err(error)) if error.is_parse() => {
             let unanswered = pace.owes_nothing();
             let fault = unparsed(&error, &pace.head_read());
@@ -361,7 +364,7 @@ impl Service<Request<Incoming>> for Handler {
                 headers.insert(CONNECTION, HeaderValue::from_static("close"));
             }
             let answering = pace.answering();
-            Ok(response.map(|body| body.holding(answering)))
+            Ok(response.map(|body| body.paced(answering)))
         })
     }
 }

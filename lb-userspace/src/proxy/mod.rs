@@ -52,6 +52,8 @@ mod websocket;
 mod wire;
 
 #[cfg(test)]
+mod cut_tests;
+#[cfg(test)]
 mod h2c_tests;
 #[cfg(test)]
 mod http1_tests;

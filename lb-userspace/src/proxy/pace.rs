@@ -21,6 +21,11 @@ use tokio::time::Instant;
 use super::framing::Framing;
 use super::wire::Wire;
 
+/// Who did not read, in the access log.
+pub(super) const CLIENT_SLOW: &str = "client_slow";
+/// Nothing moved, neither way.
+pub(super) const IDLE: &str = "idle";
+
 /// What the client is doing, and since when or until when without a byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
@@ -42,6 +47,8 @@ struct State {
     unflushed: bool,
     /// hyper may have bytes of an answer of ours, or will.
     owed: bool,
+    /// Why the answer was cut off, as the access log calls it.
+    cut: Option<&'static str>,
 }
 
 /// Which limit has been passed.
@@ -73,6 +80,7 @@ impl Pace {
             receiving: false,
             unflushed: false,
             owed: false,
+            cut: None,
         });
         Arc::new(Self {
             state,
@@ -133,6 +141,13 @@ impl Pace {
         self.lock().unflushed
     }
 
+    /// The answer stands still, and is not waited for any longer.
+    pub(super) fn cut(&self) {
+        let mut state = self.lock();
+        // Else it was the target who had nothing to say.
+        state.cut = Some(if state.unflushed { CLIENT_SLOW } else { IDLE });
+    }
+
     /// Whether no byte of an answer is under way, and none is to come. What hyper writes
     /// then is its own answer to a head that it could not parse.
     pub(super) fn owes_nothing(&self) -> bool {
@@ -171,6 +186,13 @@ impl Pace {
 /// An answer on its way.
 #[derive(Debug)]
 pub(super) struct Answering(Arc<Pace>);
+
+impl Answering {
+    /// Why it was cut off, if it was.
+    pub(super) fn cut(&self) -> Option<&'static str> {
+        self.0.lock().cut
+    }
+}
 
 impl Drop for Answering {
     fn drop(&mut self) {

@@ -40,7 +40,7 @@ pub(super) const SWITCHED: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: 
 
 pub(super) struct Lab {
     pub(super) authority: Authority,
-    balancer: SocketAddr,
+    pub(super) balancer: SocketAddr,
     pub(super) targets: TcpListener,
     pub(super) connections: Arc<Connections>,
     pub(super) metrics: Arc<Metrics>,
@@ -83,10 +83,25 @@ impl Lab {
         Self::trusted(Authority::new(), listener, limits, change).await
     }
 
+    /// With this access log.
+    pub(super) async fn logged(listener: Listener, access: AccessLog) -> Self {
+        Self::built(Authority::new(), listener, limits(), access, |_, _| {}).await
+    }
+
     async fn trusted(
         authority: Authority,
         listener: Listener,
         limits: Limits,
+        change: impl FnOnce(&Authority, &mut TargetGroup),
+    ) -> Self {
+        Self::built(authority, listener, limits, AccessLog::off(), change).await
+    }
+
+    async fn built(
+        authority: Authority,
+        listener: Listener,
+        limits: Limits,
+        access: AccessLog,
         change: impl FnOnce(&Authority, &mut TargetGroup),
     ) -> Self {
         let protocol = listener.protocol;
@@ -104,7 +119,7 @@ impl Lab {
             handshakes: Sources::new(limits.tls_handshakes_per_source),
             limits,
             dataplane,
-            access: AccessLog::off(),
+            access,
             connections: Arc::default(),
             metrics: Arc::new(Metrics::new().expect("metrics")),
             drain,

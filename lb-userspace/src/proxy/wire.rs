@@ -8,10 +8,12 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::HeaderValue;
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsStream;
+use tracing::debug;
 
 use super::http2;
 use super::tunnel::reset_when_dropped;
@@ -73,6 +75,19 @@ impl Wire {
             Self::Tcp(socket) => reset_when_dropped(socket),
             Self::Tls(stream) => reset_when_dropped(stream.get_ref().0),
             Self::Http2(stream) => stream.reset(),
+        }
+    }
+
+    /// Bounds how long the kernel keeps what the client does not take: an end waits behind
+    /// that, with nobody here to look after it.
+    pub(super) fn keep_no_longer_than(&self, limit: Duration) {
+        let socket = match self {
+            Self::Tcp(socket) => socket,
+            Self::Tls(stream) => stream.get_ref().0,
+            Self::Http2(_) => return,
+        };
+        if let Err(error) = SockRef::from(socket).set_tcp_user_timeout(Some(limit)) {
+            debug!(%error, "an end could not be bounded");
         }
     }
 

@@ -22,6 +22,7 @@ use super::upload::{Moved, Upload};
 use crate::proxy::body::{self, Reply};
 use crate::proxy::connection::Peer;
 use crate::proxy::headers;
+use crate::proxy::pace::{CLIENT_SLOW, IDLE};
 use crate::proxy::tunnel::Tunnel;
 use crate::proxy::wire::Wire;
 
@@ -100,8 +101,8 @@ enum Broken {
     Gone,
     /// The target broke off.
     Target,
-    /// Nothing moved, neither way.
-    Still,
+    /// Nothing moved, neither way; what the access log says of it.
+    Still(&'static str),
 }
 
 async fn answer(
@@ -110,7 +111,7 @@ async fn answer(
     bodiless: bool,
     patience: Patience,
 ) {
-    let (mut head, body) = response.into_parts();
+    let (mut head, mut body) = response.into_parts();
     dress(&mut head);
     if let (false, Some(length)) = (body.is_end_stream(), body.size_hint().exact()) {
         head.headers
@@ -124,10 +125,13 @@ async fn answer(
     if whole {
         return;
     }
-    match send(body, &mut stream, &patience).await {
+    match send(&mut body, &mut stream, &patience).await {
         Ok(()) | Err(Broken::Gone) => {}
         Err(Broken::Target) => stream.send_reset(Reason::INTERNAL_ERROR),
-        Err(Broken::Still) => stream.send_reset(Reason::CANCEL),
+        Err(Broken::Still(cause)) => {
+            body.cut(cause);
+            stream.send_reset(Reason::CANCEL);
+        }
     }
 }
 
@@ -141,16 +145,16 @@ fn dress(head: &mut response::Parts) {
 
 /// Sends a body as fast as the client takes it.
 async fn send(
-    mut body: Reply,
+    body: &mut Reply,
     stream: &mut SendStream<Bytes>,
     patience: &Patience,
 ) -> Result<(), Broken> {
     loop {
         let next = poll_fn(|cx| match stream.poll_reset(cx) {
             Poll::Ready(_) => Poll::Ready(Err(Broken::Gone)),
-            Poll::Pending => Pin::new(&mut body).poll_frame(cx).map(Ok),
+            Poll::Pending => Pin::new(&mut *body).poll_frame(cx).map(Ok),
         });
-        let frame = patience.wait(next).await??;
+        let frame = patience.wait(next, IDLE).await??;
         let gone = |_| Broken::Gone;
         match frame.map(|frame| frame.map(Frame::into_data)) {
             None => return stream.send_data(Bytes::new(), true).map_err(gone),
@@ -181,7 +185,7 @@ async fn send_data(
         stream.reserve_capacity(data.len());
         let room = match stream.capacity() {
             0 => match patience
-                .wait(poll_fn(|cx| stream.poll_capacity(cx)))
+                .wait(poll_fn(|cx| stream.poll_capacity(cx)), CLIENT_SLOW)
                 .await?
             {
                 Some(Ok(room)) => room,
@@ -205,8 +209,13 @@ async fn send_data(
 }
 
 impl Patience {
-    /// Waits, as long as something moves on the stream.
-    async fn wait<T>(&self, what: impl Future<Output = T>) -> Result<T, Broken> {
+    /// Waits, as long as something moves on the stream. What it waits for is the cause if
+    /// nothing does.
+    async fn wait<T>(
+        &self,
+        what: impl Future<Output = T>,
+        cause: &'static str,
+    ) -> Result<T, Broken> {
         tokio::pin!(what);
         let mut since = Instant::now();
         loop {
@@ -217,7 +226,7 @@ impl Patience {
             // The request's body may have moved meanwhile.
             match self.moved.last() {
                 moved if moved > since => since = moved,
-                _ => return Err(Broken::Still),
+                _ => return Err(Broken::Still(cause)),
             }
         }
     }

@@ -5,6 +5,7 @@
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
@@ -28,7 +29,9 @@ struct Lingering {
 }
 
 impl Gentle {
-    pub(super) fn new(stream: Wire) -> Self {
+    /// A client that takes nothing for `silence` is lost, also after the end.
+    pub(super) fn new(stream: Wire, silence: Duration) -> Self {
+        stream.keep_no_longer_than(silence);
         Self {
             stream,
             lingering: None,

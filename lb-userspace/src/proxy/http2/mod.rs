@@ -101,7 +101,9 @@ pub(super) async fn serve(
     subject: Option<HeaderValue>,
 ) {
     let batch = Batch::default();
-    let handshake = builder(&proxy).handshake(batch.stream(Gentle::new(stream)));
+    // No sooner than its clock would find it dead.
+    let stream = Gentle::new(stream, proxy.listener.idle_timeout.saturating_mul(2));
+    let handshake = builder(&proxy).handshake(batch.stream(stream));
     let mut connection = match timeout(proxy.shared.limits.header_timeout, handshake).await {
         Ok(Ok(connection)) => connection,
         Ok(Err(error)) => return complain(&proxy, caller, &error),
