@@ -2,6 +2,8 @@
 //! the last of them.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
@@ -52,6 +54,22 @@ impl Drain {
     pub(crate) async fn reached(&mut self, stage: Stage) {
         // The daemon gone counts as the last stage.
         let _ = self.stage.wait_for(|now| *now >= stage).await;
+    }
+
+    /// The same for a task that polls it with everything it does: as long as nothing has
+    /// changed, only the first poll costs more than a look at a counter.
+    pub(crate) fn watch(&self, stage: Stage) -> impl Future<Output = ()> + use<> {
+        let changes = self.stage.clone();
+        let mut drain = self.clone();
+        let mut reached = Box::pin(async move { drain.reached(stage).await });
+        let mut is_polled = false;
+        poll_fn(move |cx| {
+            if is_polled && matches!(changes.has_changed(), Ok(false)) {
+                return Poll::Pending;
+            }
+            is_polled = true;
+            reached.as_mut().poll(cx)
+        })
     }
 }
 

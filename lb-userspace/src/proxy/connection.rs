@@ -26,6 +26,7 @@ use super::dial::Caller;
 use super::fault::Fault;
 use super::framing::Framing;
 use super::gate::URI_MAX;
+use super::headers::Told;
 use super::http2;
 use super::pace::{Expired, Pace, PacedStream};
 use super::proxy_header::{self, Ends};
@@ -43,21 +44,23 @@ use crate::tls::{self, Failed};
 pub(super) const LINGER: Duration = Duration::from_secs(1);
 /// And how much.
 pub(super) const LINGER_BYTES: usize = 256 * 1024;
+/// Headers that hyper takes unasked. For as many by request it clears a table first, with
+/// every head.
+pub(super) const HYPERS_HEADERS: usize = 100;
 
 /// The client of a connection, or of one HTTP/2 stream, as its requests see it.
 #[derive(Debug)]
 pub(super) struct Peer {
     pub(super) caller: Caller,
-    /// Of its certificate, where targets are told.
-    pub(super) subject: Option<HeaderValue>,
+    pub(super) told: Told,
     tunnel: Mutex<Option<Box<Tunnel>>>,
 }
 
 impl Peer {
-    pub(super) fn new(caller: Caller, subject: Option<HeaderValue>) -> Self {
+    pub(super) fn new(caller: Caller, told: Told) -> Self {
         Self {
             caller,
-            subject,
+            told,
             tunnel: Mutex::new(None),
         }
     }
@@ -137,16 +140,16 @@ async fn serve_http(proxy: Arc<Proxy>, arrived: Arrived) {
         },
     };
     let subject = proxy.listener.tells_subjects().then(|| stream.subject());
-    let subject = subject.flatten();
+    let told = Told::new(caller.said, subject.flatten());
     if stream.speaks_http2() {
-        Box::pin(http2::serve(proxy, stream, caller, subject)).await;
+        Box::pin(http2::serve(proxy, stream, caller, told)).await;
         return drop(admitted);
     }
     let pace = Pace::new(
         proxy.shared.limits.header_timeout,
         proxy.listener.idle_timeout,
     );
-    let peer = Arc::new(Peer::new(caller, subject));
+    let peer = Arc::new(Peer::new(caller, told));
     let service = Handler {
         proxy: proxy.clone(),
         peer: peer.clone(),
@@ -264,16 +267,17 @@ fn builder(proxy: &Proxy) -> http1::Builder {
         // there is a client that has left.
         .half_close(proxy.tls.is_none())
         .preserve_header_case(true)
-        .max_headers(limits.header_count)
         .max_header_size(limits.header_bytes)
         .max_buf_size(limits.header_bytes);
+    if limits.header_count != HYPERS_HEADERS {
+        builder.max_headers(limits.header_count);
+    }
     builder
 }
 
 /// Runs the connection against its clock and the daemon's end.
 async fn drive(proxy: &Proxy, pace: &Pace, connection: &mut Connection) -> End {
-    let mut drain = proxy.shared.drain.clone();
-    let mut draining = std::pin::pin!(async move { drain.reached(Stage::Draining).await });
+    let mut draining = std::pin::pin!(proxy.shared.drain.watch(Stage::Draining));
     let mut drained = false;
     let mut alarm = std::pin::pin!(tokio::time::sleep(Duration::ZERO));
     std::future::poll_fn(|cx| {
@@ -359,11 +363,12 @@ impl Service<Request<Incoming>> for Handler {
             let request = request.map(|body| Upload::http1(body, &pace));
             let mut response = proxy.handle(&peer, request, read).await;
             let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-            if until <= Instant::now() && !switched {
+            let now = Instant::now();
+            if until <= now && !switched {
                 let headers = response.headers_mut();
                 headers.insert(CONNECTION, HeaderValue::from_static("close"));
             }
-            let answering = pace.answering();
+            let answering = pace.answering(now);
             Ok(response.map(|body| body.paced(answering)))
         })
     }

@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
@@ -40,20 +41,19 @@ pub(super) async fn forward(
     proxy: &Proxy,
     peer: &Peer,
     route: &Route,
-    mut head: request::Parts,
+    head: &mut request::Parts,
     body: Upload,
     books: &mut Books,
 ) -> Result<Response<Reply>, Fault> {
-    let mut session = Session::open(route, &mut head, peer.caller.said.client.ip());
-    h2c::note_trailers(&mut head);
+    let mut session = Session::open(route, head, peer.caller.said.client.ip());
+    h2c::note_trailers(head);
     let nominated = headers::strip_request(&mut head.headers);
     headers::forwarded(
         &mut head.headers,
         proxy.listener.x_forwarded_for,
         proxy.listener.protocol,
-        peer.caller.said,
+        &peer.told,
     )?;
-    headers::certified(&mut head.headers, peer.subject.as_ref());
     head.extensions.remove::<OnUpgrade>();
     let patience = proxy.shared.limits.connect_timeout;
     let sender = Sender::new(body, nominated);
@@ -62,7 +62,7 @@ pub(super) async fn forward(
         && let Some((target, in_flight)) = session.target(patience).await
     {
         books.chosen(&target);
-        let result = attempt(proxy, peer, route, &target, &mut head, (parcel, &sender)).await;
+        let result = attempt(proxy, peer, route, &target, head, (parcel, &sender)).await;
         books.received(sender.progress().bytes);
         match result {
             Ok(response) => {
@@ -96,7 +96,8 @@ async fn attempt(
 ) -> Result<Response<Reply>, Failure> {
     let answer = async {
         match route.group.config.protocol {
-            TargetProtocol::H2c => by_stream(proxy, target, head, parcel).await,
+            // Boxed: it takes more room than the common way.
+            TargetProtocol::H2c => Box::pin(by_stream(proxy, target, head, parcel)).await,
             TargetProtocol::Http | TargetProtocol::Https(_) => {
                 let way = Way {
                     proxy,
@@ -108,6 +109,7 @@ async fn attempt(
             }
         }
     };
+    let answer = std::pin::pin!(answer);
     let response = in_time(answer, sender, proxy.shared.limits.response_timeout)
         .await
         .map_err(Failure::Final)??;
@@ -157,12 +159,8 @@ impl Way<'_> {
         sender: &Sender,
     ) -> Result<Response<Reply>, Failure> {
         let home = self.home();
-        let mut kept = match &home {
-            Some((idle, to)) => poll_fn(|cx| Poll::Ready(idle.take(*to, cx))).await,
-            None => None,
-        };
         loop {
-            let (mut leg, fresh) = match kept.take() {
+            let (mut leg, fresh) = match home.as_ref().and_then(|(idle, to)| idle.take(*to)) {
                 Some(leg) => (leg, false),
                 None => (self.connect().await?, true),
             };
@@ -203,8 +201,7 @@ impl Way<'_> {
     }
 
     fn request(self, head: &mut request::Parts, parcel: Parcel) -> Request<Parcel> {
-        let (empty, ()) = Request::new(()).into_parts();
-        let mut head = std::mem::replace(head, empty);
+        let mut head = take(head);
         head.version = Version::HTTP_11;
         if let Entry::Vacant(host) = head.headers.entry(HOST)
             && let Ok(value) = HeaderValue::from_str(&self.target.label)
@@ -213,6 +210,12 @@ impl Way<'_> {
         }
         Request::from_parts(head, parcel)
     }
+}
+
+/// Takes a head from who has no more use for it.
+pub(super) fn take(head: &mut request::Parts) -> request::Parts {
+    let (empty, ()) = Request::new(()).into_parts();
+    std::mem::replace(head, empty)
 }
 
 /// The head of an answer has come.
@@ -243,16 +246,15 @@ fn finish(response: Response<Reply>, session: &Session<'_>, target: &Target) -> 
 /// Waits for the head of the answer. The clock starts anew with every piece of
 /// the request's body, so that a long upload is not a timeout.
 async fn in_time<T>(
-    answer: impl Future<Output = T>,
+    mut answer: Pin<&mut impl Future<Output = T>>,
     sender: &Sender,
     limit: Duration,
 ) -> Result<T, Fault> {
     let begun = Instant::now();
-    tokio::pin!(answer);
     loop {
         let deadline = sender.progress().moved.max(begun) + limit;
         tokio::select! {
-            answer = &mut answer => return Ok(answer),
+            answer = answer.as_mut() => return Ok(answer),
             () = tokio::time::sleep_until(deadline.into()) => {}
         }
         let progress = sender.progress();

@@ -28,20 +28,27 @@ pub(super) struct Framing {
 impl Framing {
     /// Looks at the next bytes; what follows the head is not looked at.
     pub(super) fn feed(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            match byte {
-                _ if self.ended => return,
-                b'\n' => self.end_line(),
-                // Bare or not: names do not contain it.
-                b'\r' => {}
-                byte => {
-                    if let Some(place) = self.line.get_mut(self.length) {
-                        *place = byte.to_ascii_lowercase();
-                    }
-                    self.length += 1;
-                }
+        let mut begin = 0;
+        for end in memchr::memchr_iter(b'\n', bytes) {
+            if self.ended {
+                return;
             }
+            self.take(bytes.get(begin..end).unwrap_or_default());
+            self.end_line();
+            begin = end + 1;
         }
+        self.take(bytes.get(begin..).unwrap_or_default());
+    }
+
+    /// Looks at a line, or a piece of one.
+    fn take(&mut self, piece: &[u8]) {
+        let places = self.line.get_mut(self.length..).unwrap_or_default();
+        // Bare or not: names do not contain it.
+        let bytes = piece.iter().filter(|byte| **byte != b'\r');
+        for (place, byte) in places.iter_mut().zip(bytes) {
+            *place = byte.to_ascii_lowercase();
+        }
+        self.length += piece.len() - memchr::memchr_iter(b'\r', piece).count();
     }
 
     /// Refuses a head that has both.

@@ -21,7 +21,9 @@ pub(super) fn check(head: &mut request::Parts) -> Result<(), Fault> {
         return Err(Fault::NotImplemented("CONNECT is not implemented"));
     }
     check_host(head)?;
-    head.uri = origin_form(&head.uri)?;
+    if head.uri.scheme().is_some() || head.uri.authority().is_some() {
+        head.uri = origin_form(&head.uri)?;
+    }
     Ok(())
 }
 

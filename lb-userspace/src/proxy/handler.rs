@@ -24,10 +24,10 @@ impl Proxy {
         request: Request<Upload>,
         read: Result<(), Fault>,
     ) -> Response<Reply> {
-        let (head, body) = request.into_parts();
+        let (mut head, body) = request.into_parts();
         let mut books = Books::open(self, peer, &head);
         let answer = match read {
-            Ok(()) => self.dispatch(peer, head, body, &mut books).await,
+            Ok(()) => self.dispatch(peer, &mut head, body, &mut books).await,
             Err(fault) => Err(fault),
         };
         let response = answer.unwrap_or_else(|fault| {
@@ -48,7 +48,7 @@ impl Proxy {
     async fn dispatch(
         &self,
         peer: &Peer,
-        mut head: request::Parts,
+        head: &mut request::Parts,
         body: Upload,
         books: &mut Books,
     ) -> Result<Response<Reply>, Fault> {
@@ -57,7 +57,7 @@ impl Proxy {
             books.wants_upgrade();
         }
         let version = head.version;
-        let mut result = match gate::check(&mut head) {
+        let mut result = match gate::check(head) {
             Ok(()) => self.act(peer, head, body, wanted, books).await,
             Err(fault) => Err(fault),
         };
@@ -76,16 +76,16 @@ impl Proxy {
     async fn act(
         &self,
         peer: &Peer,
-        head: request::Parts,
+        head: &mut request::Parts,
         body: Upload,
         wanted: bool,
         books: &mut Books,
     ) -> Result<Response<Reply>, Fault> {
-        match self.rules.choose(&head, peer.caller.said.client.ip()) {
+        match self.rules.choose(head, peer.caller.said.client.ip()) {
             Action::Forward(split) => self.send(peer, split, head, body, wanted, books).await,
             Action::Redirect(to) => {
                 books.by_balancer();
-                redirect::redirect(to, &head, self.listener.protocol, peer.caller.said.local)
+                redirect::redirect(to, head, self.listener.protocol, peer.caller.said.local)
             }
             Action::Fixed(answer) => {
                 books.by_balancer();
@@ -98,7 +98,7 @@ impl Proxy {
         &self,
         peer: &Peer,
         split: &Split,
-        mut head: request::Parts,
+        head: &mut request::Parts,
         body: Upload,
         wanted: bool,
         books: &mut Books,
@@ -106,8 +106,9 @@ impl Proxy {
         let (route, cookie) = split.choose(&mut head.headers).ok_or(Fault::NoTarget)?;
         books.routed(route);
         let mut response = if wanted {
-            let offer = websocket::check_request(&head)?;
-            upgrade::upgrade(self, peer, route, head, &offer, books).await?
+            let offer = websocket::check_request(head)?;
+            // Boxed: other requests should not make room for it, and be moved with it.
+            Box::pin(upgrade::upgrade(self, peer, route, head, &offer, books)).await?
         } else {
             forward::forward(self, peer, route, head, body, books).await?
         };

@@ -1,8 +1,6 @@
 //! Headers that belong to one hop, and those that tell the target of the client
 //! (RFC 9110 section 7.6).
 
-use std::net::IpAddr;
-
 use http::HeaderMap;
 use http::header::{
     AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE,
@@ -58,6 +56,28 @@ const TOLD: [HeaderName; 4] = [
 
 /// ALB refuses more.
 const FORWARDED_MAX: usize = 30;
+
+/// What targets are told of a client, written once for all its requests.
+#[derive(Debug, Clone)]
+pub(super) struct Told {
+    address: HeaderValue,
+    /// The port that it has come to.
+    port: HeaderValue,
+    /// Of its certificate, where targets are told.
+    subject: Option<HeaderValue>,
+}
+
+impl Told {
+    pub(super) fn new(ends: Ends, subject: Option<HeaderValue>) -> Self {
+        let address = HeaderValue::try_from(ends.client.ip().to_string());
+        Self {
+            // An address is text, and so a value.
+            address: address.unwrap_or_else(|_| HeaderValue::from_static("unknown")),
+            port: HeaderValue::from(ends.local.port()),
+            subject,
+        }
+    }
+}
 
 /// The fields that a message's `Connection` names: for this hop only, among its trailers
 /// too (RFC 9110 section 7.6.1).
@@ -143,10 +163,10 @@ pub(super) fn forwarded(
     headers: &mut HeaderMap,
     mode: ForwardedFor,
     protocol: Protocol,
-    ends: Ends,
+    told: &Told,
 ) -> Result<(), Fault> {
     match mode {
-        ForwardedFor::Append => append(headers, ends.client.ip())?,
+        ForwardedFor::Append => append(headers, &told.address)?,
         ForwardedFor::Preserve => {}
         ForwardedFor::Remove => {
             headers.remove(X_FORWARDED_FOR);
@@ -156,26 +176,25 @@ pub(super) fn forwarded(
         X_FORWARDED_PROTO,
         HeaderValue::from_static(protocol.as_str()),
     );
-    headers.insert(X_FORWARDED_PORT, HeaderValue::from(ends.local.port()));
+    headers.insert(X_FORWARDED_PORT, told.port.clone());
+    if let Some(subject) = &told.subject {
+        headers.insert(X_CLIENT_CERT_SUBJECT, subject.clone());
+    }
     Ok(())
 }
 
-/// Tells the target whose certificate the client has shown.
-pub(super) fn certified(headers: &mut HeaderMap, subject: Option<&HeaderValue>) {
-    if let Some(subject) = subject {
-        headers.insert(X_CLIENT_CERT_SUBJECT, subject.clone());
-    }
-}
-
-fn append(headers: &mut HeaderMap, client: IpAddr) -> Result<(), Fault> {
+fn append(headers: &mut HeaderMap, address: &HeaderValue) -> Result<(), Fault> {
     let mut all: Vec<&[u8]> = tokens(headers, &X_FORWARDED_FOR).collect();
     if all.len() > FORWARDED_MAX {
         return Err(Fault::TooManyForwarded);
     }
-    let client = client.to_string();
-    all.push(client.as_bytes());
-    let value = HeaderValue::from_bytes(&all.join(&b", "[..]))
-        .map_err(|_| Fault::Malformed("X-Forwarded-For is malformed"))?;
+    let value = if all.is_empty() {
+        address.clone()
+    } else {
+        all.push(address.as_bytes());
+        HeaderValue::from_bytes(&all.join(&b", "[..]))
+            .map_err(|_| Fault::Malformed("X-Forwarded-For is malformed"))?
+    };
     headers.insert(X_FORWARDED_FOR, value);
     Ok(())
 }
@@ -302,7 +321,7 @@ mod tests {
             local: "192.0.2.1:80".parse().expect("an address"),
         };
         strip_request(&mut headers);
-        forwarded(&mut headers, mode, Protocol::Https, ends).ok()?;
+        forwarded(&mut headers, mode, Protocol::Https, &Told::new(ends, None)).ok()?;
         assert_eq!(headers.get("x-forwarded-port").expect("a port"), "80");
         assert_eq!(headers.get("x-forwarded-proto").expect("a word"), "https");
         let value = headers.get("x-forwarded-for")?;

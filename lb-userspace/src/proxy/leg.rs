@@ -12,28 +12,31 @@ use hyper::client::conn::http1::{Builder, Connection, Parts, SendRequest};
 use hyper_util::rt::TokioIo;
 
 use super::body::Parcel;
+use super::connection::HYPERS_HEADERS;
 use super::wire::Wire;
 use crate::config::Limits;
 
 /// A connection to a target; it is cut when dropped.
 pub(super) struct Leg {
     sender: SendRequest<Parcel>,
-    /// Boxed: it is large, and is handed on with every answer.
-    connection: Box<Connection<TokioIo<Wire>, Parcel>>,
+    /// Boxed: it is large, and is handed on with every answer. `None` once it has ended
+    /// with a request that it had not taken.
+    connection: Option<Box<Connection<TokioIo<Wire>, Parcel>>>,
     /// The connection has nothing more to do.
     ended: bool,
 }
 
 impl Leg {
     pub(super) async fn new(stream: Wire, limits: &Limits) -> hyper::Result<Self> {
-        let (sender, connection) = Builder::new()
-            .preserve_header_case(true)
-            .max_headers(limits.header_count)
-            .handshake(TokioIo::new(stream))
-            .await?;
+        let mut builder = Builder::new();
+        builder.preserve_header_case(true);
+        if limits.header_count != HYPERS_HEADERS {
+            builder.max_headers(limits.header_count);
+        }
+        let (sender, connection) = builder.handshake(TokioIo::new(stream)).await?;
         Ok(Self {
             sender,
-            connection: Box::new(connection),
+            connection: Some(Box::new(connection)),
             ended: false,
         })
     }
@@ -47,15 +50,25 @@ impl Leg {
         let mut answer = std::pin::pin!(self.sender.try_send_request(request));
         poll_fn(|cx| {
             self.run(cx);
-            answer.as_mut().poll(cx)
+            let answered = answer.as_mut().poll(cx);
+            if answered.is_pending() && self.ended {
+                // It gives the request back when it is dropped, and not before.
+                self.connection = None;
+                return answer.as_mut().poll(cx);
+            }
+            answered
         })
         .await
     }
 
     /// Sends and receives what can be.
     pub(super) fn run(&mut self, cx: &mut Context<'_>) {
-        // What was wrong is told to who waits for the answer or its body.
-        self.ended = self.ended || self.connection.poll_without_shutdown(cx).is_ready();
+        if !self.ended
+            && let Some(connection) = &mut self.connection
+        {
+            // What was wrong is told to who waits for the answer or its body.
+            self.ended = connection.poll_without_shutdown(cx).is_ready();
+        }
     }
 
     /// Whether the last answer is whole and another request could be sent.
@@ -78,20 +91,23 @@ impl Leg {
     }
 
     /// The stream, and what was read past a 101; `None` if it broke.
-    pub(super) async fn finish(mut self) -> Option<Parts<TokioIo<Wire>>> {
+    pub(super) async fn finish(self) -> Option<Parts<TokioIo<Wire>>> {
+        let mut connection = self.connection?;
         if !self.ended {
-            poll_fn(|cx| self.connection.poll_without_shutdown(cx))
+            poll_fn(|cx| connection.poll_without_shutdown(cx))
                 .await
                 .ok()?;
         }
-        Some(self.connection.into_parts())
+        Some(connection.into_parts())
     }
 
     /// Says farewell, where TLS has a word for it.
     pub(super) async fn close(self) {
         drop(self.sender);
-        if !self.ended {
-            let _ = self.connection.await;
+        if !self.ended
+            && let Some(connection) = self.connection
+        {
+            let _ = connection.await;
         }
     }
 }

@@ -106,10 +106,10 @@ impl Pace {
         std::mem::take(&mut state.framing)
     }
 
-    /// The answer begins; what is returned marks its end when it is dropped.
-    pub(super) fn answering(self: &Arc<Self>) -> Answering {
+    /// The answer begins `now`; what is returned marks its end when it is dropped.
+    pub(super) fn answering(self: &Arc<Self>, now: Instant) -> Answering {
         let mut state = self.lock();
-        state.phase = Phase::Body(Instant::now());
+        state.phase = Phase::Body(now);
         state.answering = true;
         state.owed = true;
         Answering(self.clone())
@@ -329,7 +329,7 @@ mod tests {
         );
         pace.head_read();
         assert_eq!(pace.deadline(), None);
-        let answering = pace.answering();
+        let answering = pace.answering(Instant::now());
         assert_eq!(
             pace.deadline(),
             Some((start + Duration::from_secs(80), Expired::Body))
@@ -351,7 +351,7 @@ mod tests {
         // An invitation to send the body.
         assert!(pace.writes());
         pace.flushed();
-        let answering = pace.answering();
+        let answering = pace.answering(Instant::now());
         pace.flushed();
         assert!(pace.writes());
         drop(answering);
@@ -373,7 +373,7 @@ mod tests {
         pace.read(b"POST");
         pace.head_read();
         let receiving = pace.receiving();
-        drop(pace.answering());
+        drop(pace.answering(Instant::now()));
         assert!(limit("body"));
         tokio::time::advance(Duration::from_secs(40)).await;
         pace.read(b"more");
@@ -383,7 +383,7 @@ mod tests {
         assert!(limit("idle"));
         // The other way round.
         pace.head_read();
-        let (receiving, answering) = (pace.receiving(), pace.answering());
+        let (receiving, answering) = (pace.receiving(), pace.answering(Instant::now()));
         drop(receiving);
         assert!(limit("body"));
         drop(answering);

@@ -44,15 +44,12 @@ struct State {
 }
 
 impl Idle {
-    /// A connection that could be used at once.
-    pub(super) fn take(&self, to: To, cx: &mut Context<'_>) -> Option<Leg> {
-        loop {
-            let (since, mut leg) = self.lock().legs.get_mut(&to)?.pop()?;
-            // A look at it shows whether the target has closed it.
-            if since.elapsed() < IDLE && leg.is_free(cx) {
-                return Some(leg);
-            }
-        }
+    /// The connection used last. Whether the target has closed it is seen by who uses it,
+    /// before it takes the request.
+    pub(super) fn take(&self, to: To) -> Option<Leg> {
+        let (since, leg) = self.lock().legs.get_mut(&to)?.pop()?;
+        // Those below it are older.
+        (since.elapsed() < IDLE).then_some(leg)
     }
 
     fn put(self: &Arc<Self>, to: To, leg: Leg) {

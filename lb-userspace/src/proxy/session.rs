@@ -28,6 +28,8 @@ pub(super) struct Session<'a> {
     targets: Arc<Snapshot>,
     claim: Claim,
     source: IpAddr,
+    /// When the request came, in seconds since 1970.
+    came: u64,
     tried: Vec<u64>,
     /// There was no room in time.
     is_full: bool,
@@ -54,6 +56,7 @@ impl<'a> Session<'a> {
     /// Reads whose the request is, and hides from whatever target is chosen what is ours.
     pub(super) fn open(route: &'a Route, head: &mut request::Parts, source: IpAddr) -> Self {
         let targets = route.group.snapshot();
+        let came = now();
         let mut claim = Claim::default();
         if let Some(stickiness) = &route.stickiness {
             claim = stickiness.read(Asked {
@@ -61,7 +64,7 @@ impl<'a> Session<'a> {
                 source,
                 route,
                 targets: &targets,
-                now: now(),
+                now: came,
             });
             stickiness.hide(&mut head.headers);
         }
@@ -73,6 +76,7 @@ impl<'a> Session<'a> {
             targets,
             claim,
             source,
+            came,
             tried: Vec::new(),
             is_full: false,
         }
@@ -84,7 +88,7 @@ impl<'a> Session<'a> {
         match self.turn() {
             Turn::Target(target, in_flight) => Some((target, in_flight)),
             Turn::Nobody => None,
-            Turn::Full => self.wait(patience).await,
+            Turn::Full => Box::pin(self.wait(patience)).await,
         }
     }
 
@@ -215,7 +219,7 @@ impl<'a> Session<'a> {
         Answered {
             route: self.route,
             target: target.id,
-            now: now(),
+            now: self.came,
             nonce,
         }
     }

@@ -17,7 +17,7 @@ use super::books::{self, Books};
 use super::connection::Peer;
 use super::dial;
 use super::fault::Fault;
-use super::forward::{answer_fault, connect_fault};
+use super::forward::{answer_fault, connect_fault, take};
 use super::gate;
 use super::h2c_websocket::{self, Answer};
 use super::headers;
@@ -39,11 +39,11 @@ pub(super) async fn upgrade(
     proxy: &Proxy,
     peer: &Peer,
     route: &Route,
-    mut head: request::Parts,
+    head: &mut request::Parts,
     offer: &Offer,
     books: &mut Books,
 ) -> Result<Response<Reply>, Fault> {
-    let mut session = Session::open(route, &mut head, peer.caller.said.client.ip());
+    let mut session = Session::open(route, head, peer.caller.said.client.ip());
     headers::strip_request(&mut head.headers);
     head.headers.remove(CONTENT_LENGTH);
     websocket::mark_upgrade(&mut head.headers);
@@ -51,9 +51,8 @@ pub(super) async fn upgrade(
         &mut head.headers,
         proxy.listener.x_forwarded_for,
         proxy.listener.protocol,
-        peer.caller.said,
+        &peer.told,
     )?;
-    headers::certified(&mut head.headers, peer.subject.as_ref());
     head.extensions.remove::<OnUpgrade>();
     let version = std::mem::replace(&mut head.version, Version::HTTP_11);
     let connected = connect(proxy, peer, route, &mut session).await;
@@ -61,7 +60,7 @@ pub(super) async fn upgrade(
     let (target, in_flight, stream, candidate) = connected?;
     books.chosen(&target);
     let (mut head, stream, to_client) =
-        match ask(proxy, route, stream, head, &target, offer).await? {
+        match ask(proxy, route, stream, take(head), &target, offer).await? {
             Asked::Switched(head, stream, to_client) => (head, stream, to_client),
             Asked::Refused(response) => {
                 let response = refused(response, &session, &target);

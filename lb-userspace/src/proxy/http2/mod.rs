@@ -34,7 +34,6 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use h2::Reason;
 use h2::server::{Builder, Connection};
-use http::HeaderValue;
 use tokio::time::{sleep, timeout};
 use tracing::debug;
 
@@ -48,6 +47,7 @@ use self::keeper::Lapse;
 use super::Proxy;
 use super::dial::Caller;
 use super::fault::Fault;
+use super::headers::Told;
 use super::wire::Wire;
 use crate::drain::Stage;
 
@@ -77,7 +77,7 @@ const LEAVE: Duration = Duration::from_secs(2);
 struct Client {
     proxy: Arc<Proxy>,
     caller: Caller,
-    subject: Option<HeaderValue>,
+    told: Told,
     conduct: Arc<Conduct>,
 }
 
@@ -94,12 +94,7 @@ enum End {
 }
 
 /// Serves a client whose TLS handshake chose HTTP/2.
-pub(super) async fn serve(
-    proxy: Arc<Proxy>,
-    stream: Wire,
-    caller: Caller,
-    subject: Option<HeaderValue>,
-) {
+pub(super) async fn serve(proxy: Arc<Proxy>, stream: Wire, caller: Caller, told: Told) {
     let batch = Batch::default();
     // No sooner than its clock would find it dead.
     let stream = Gentle::new(stream, proxy.listener.idle_timeout.saturating_mul(2));
@@ -112,7 +107,7 @@ pub(super) async fn serve(
     let client = Arc::new(Client {
         proxy: proxy.clone(),
         caller,
-        subject,
+        told,
         conduct: Conduct::new(),
     });
     let end = drive(&client, &mut connection, &batch).await;
@@ -152,11 +147,11 @@ fn builder(proxy: &Proxy) -> Builder {
 async fn drive(client: &Arc<Client>, connection: &mut Http2, batch: &Batch) -> End {
     let conduct = &client.conduct;
     let idle_timeout = client.proxy.listener.idle_timeout;
-    let mut drain = client.proxy.shared.drain.clone();
     let mut leaving = false;
     let until = sleep(client.proxy.shared.limits.connection_lifetime);
     let lapse = keeper::watch(conduct, connection.ping_pong(), idle_timeout);
-    tokio::pin!(lapse, until);
+    let draining = client.proxy.shared.drain.watch(Stage::Draining);
+    tokio::pin!(lapse, until, draining);
     // In one task with their connection, so that what several have to say at once goes
     // out with one write.
     let mut streams = FuturesUnordered::new();
@@ -175,7 +170,7 @@ async fn drive(client: &Arc<Client>, connection: &mut Http2, batch: &Batch) -> E
                 }
                 None => return End::Gone,
             },
-            () = drain.reached(Stage::Draining), if !leaving => {
+            () = &mut draining, if !leaving => {
                 leaving = true;
                 connection.graceful_shutdown();
             }
