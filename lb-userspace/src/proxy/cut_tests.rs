@@ -23,13 +23,13 @@ const GET: &str = "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n";
 const FLOOD: usize = 64 << 20;
 
 /// A balancer whose access log is read.
-struct Logged {
-    lab: Lab,
+pub(super) struct Logged {
+    pub(super) lab: Lab,
     file: PathBuf,
 }
 
 impl Logged {
-    async fn new(protocol: Protocol) -> Self {
+    pub(super) async fn new(protocol: Protocol) -> Self {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = format!("limpet-cut-{}-{number}.log", std::process::id());
@@ -49,14 +49,18 @@ impl Logged {
         Self { lab, file }
     }
 
-    /// The cause in the first line.
     async fn cause(&self) -> String {
+        let line = self.line().await;
+        line["cause"].as_str().expect("a cause").to_owned()
+    }
+
+    /// The first line.
+    pub(super) async fn line(&self) -> serde_json::Value {
         let written = async {
             loop {
                 let text = std::fs::read_to_string(&self.file).unwrap_or_default();
                 if let Some((line, _)) = text.split_once('\n') {
-                    let line: serde_json::Value = serde_json::from_str(line).expect("JSON");
-                    return line["cause"].as_str().expect("a cause").to_owned();
+                    return serde_json::from_str(line).expect("JSON");
                 }
                 sleep(LOOK).await;
             }

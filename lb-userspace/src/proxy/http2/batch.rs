@@ -10,6 +10,8 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::refusals::{Refusals, Scanner};
+
 /// As much as TLS takes at once: four records.
 const MOST: usize = 64 * 1024;
 /// Room for one record at first.
@@ -25,6 +27,7 @@ struct State {
     open: AtomicBool,
     /// Something was written meanwhile.
     waiting: AtomicBool,
+    refusals: Refusals,
 }
 
 impl Batch {
@@ -40,11 +43,17 @@ impl Batch {
         polled
     }
 
+    /// What is told by the frames that go through it.
+    pub(super) fn refusals(&self) -> &Refusals {
+        &self.0.refusals
+    }
+
     /// The stream under whoever is polled.
     pub(super) fn stream<S>(&self, stream: S) -> Batched<S> {
         Batched {
             stream,
             batch: self.clone(),
+            scanner: Scanner::default(),
             kept: Vec::new(),
             written: 0,
         }
@@ -56,6 +65,7 @@ impl Batch {
 pub(super) struct Batched<S> {
     stream: S,
     batch: Batch,
+    scanner: Scanner,
     /// Allocated while there is something in it: an idle connection keeps no buffer.
     kept: Vec<u8>,
     /// Of `kept`.
@@ -78,6 +88,30 @@ impl<S: AsyncWrite + Unpin> Batched<S> {
             self.kept.extend_from_slice(slice);
         }
         Some(length)
+    }
+
+    /// Looks at the first `count` bytes, which are taken.
+    fn scan(&mut self, slices: &[io::IoSlice<'_>], mut count: usize) {
+        for slice in slices {
+            let (taken, _) = slice.split_at(count.min(slice.len()));
+            count -= taken.len();
+            self.scanner.feed(taken, &self.batch.0.refusals);
+        }
+    }
+
+    fn poll_take(
+        &mut self,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        if let Some(kept) = self.keep(slices) {
+            return Poll::Ready(Ok(kept));
+        }
+        ready!(self.poll_kept(cx))?;
+        match self.keep(slices) {
+            Some(kept) => Poll::Ready(Ok(kept)),
+            None => Pin::new(&mut self.stream).poll_write_vectored(cx, slices),
+        }
     }
 
     fn poll_kept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -120,14 +154,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Batched<S> {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        if let Some(kept) = self.keep(slices) {
-            return Poll::Ready(Ok(kept));
-        }
-        ready!(self.poll_kept(cx))?;
-        match self.keep(slices) {
-            Some(kept) => Poll::Ready(Ok(kept)),
-            None => Pin::new(&mut self.stream).poll_write_vectored(cx, slices),
-        }
+        let count = ready!(self.poll_take(cx, slices))?;
+        self.scan(slices, count);
+        Poll::Ready(Ok(count))
     }
 
     fn is_write_vectored(&self) -> bool {

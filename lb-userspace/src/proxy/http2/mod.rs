@@ -3,13 +3,15 @@
 //!
 //! In travel order: `request` (what the version writes differently), `exchange` (one
 //! stream), `upload` and `socket` (what a stream carries). `conduct` and `keeper` know
-//! when enough is enough; `batch` writes, `gentle` closes.
+//! when enough is enough; `batch` writes, `refusals` reads what of it is the library's own
+//! answer, `gentle` closes.
 
 mod batch;
 mod conduct;
 mod exchange;
 mod gentle;
 mod keeper;
+mod refusals;
 mod request;
 mod socket;
 mod upload;
@@ -20,6 +22,8 @@ mod flood_tests;
 pub(super) mod lab;
 #[cfg(test)]
 mod memory_tests;
+#[cfg(test)]
+mod refusal_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
@@ -44,12 +48,16 @@ use self::batch::{Batch, Batched};
 use self::conduct::Conduct;
 use self::gentle::Gentle;
 use self::keeper::Lapse;
+use self::refusals::{Refusal, Refusals};
 use super::Proxy;
+use super::connection::Peer;
 use super::dial::Caller;
 use super::fault::Fault;
 use super::headers::Told;
 use super::wire::Wire;
+use crate::access::Record;
 use crate::drain::Stage;
+use crate::metrics::Origin;
 
 /// Requests at a time (ALB).
 const STREAMS: u32 = 128;
@@ -69,6 +77,10 @@ const ERROR_RESETS: usize = 256;
 /// a piece. The library's half of the window is less than honest clients of streams
 /// send in one breath.
 const PIECES: usize = 4 * 1024 * 1024;
+/// What no honest client sends, in `rejected_total`.
+const FLOOD: &str = "http2_flood";
+/// What HTTP/2 does not allow.
+const MALFORMED: Fault = Fault::Malformed("HTTP/2 is malformed");
 /// How long a connection that is over may take to end.
 const LEAVE: Duration = Duration::from_secs(2);
 
@@ -102,7 +114,7 @@ pub(super) async fn serve(proxy: Arc<Proxy>, stream: Wire, caller: Caller, told:
     let mut connection = match timeout(proxy.shared.limits.header_timeout, handshake).await {
         Ok(Ok(connection)) => connection,
         Ok(Err(error)) => return complain(&proxy, caller, &error),
-        Err(_) => return reject(&proxy, Fault::ClientSlow.reason()),
+        Err(_) => return turn_away(&proxy, caller, Fault::ClientSlow.reason()),
     };
     let client = Arc::new(Client {
         proxy: proxy.clone(),
@@ -117,7 +129,7 @@ pub(super) async fn serve(proxy: Arc<Proxy>, stream: Wire, caller: Caller, told:
         End::Lapsed(Lapse::Idle) => connection.graceful_shutdown(),
         End::Lapsed(Lapse::Dead) => connection.abrupt_shutdown(Reason::NO_ERROR),
         End::Flooded => {
-            reject(&proxy, "http2_flood");
+            turn_away(&proxy, caller, FLOOD);
             connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
         }
     }
@@ -160,8 +172,13 @@ async fn drive(client: &Arc<Client>, connection: &mut Http2, batch: &Batch) -> E
             biased;
             () = conduct.flooded() => return End::Flooded,
             Some(()) = streams.next() => {}
-            accepted = poll_fn(|cx| batch.poll(|| connection.poll_accept(cx))) => match accepted {
+            accepted = poll_fn(|cx| {
+                let accepted = batch.poll(|| connection.poll_accept(cx));
+                report(client, batch.refusals());
+                accepted
+            }) => match accepted {
                 Some(Ok(stream)) => {
+                    batch.refusals().accepted(stream.1.stream_id().as_u32());
                     streams.push(exchange::run(client.clone(), stream, conduct.begin()));
                 }
                 Some(Err(error)) => {
@@ -184,16 +201,38 @@ async fn drive(client: &Arc<Client>, connection: &mut Http2, batch: &Batch) -> E
     }
 }
 
+/// Books what the library has refused by itself.
+fn report(client: &Client, refusals: &Refusals) {
+    for refusal in refusals.take() {
+        match refusal {
+            Refusal::TooLarge => {
+                let peer = Peer::new(client.caller, client.told.clone());
+                client.proxy.count_fault(&peer, Fault::HeadersTooLarge);
+            }
+            Refusal::Malformed => turn_away(&client.proxy, client.caller, MALFORMED.reason()),
+            Refusal::TooMany => turn_away(&client.proxy, client.caller, "http2_streams"),
+        }
+    }
+}
+
 /// The library has found the client at fault, or lost it.
 fn complain(proxy: &Proxy, caller: Caller, error: &h2::Error) {
     debug!(listener = proxy.listener.name, client = %caller.said.client, %error, "HTTP/2 connection broken");
     match error.reason() {
         _ if !error.is_library() => {}
-        Some(Reason::ENHANCE_YOUR_CALM) => reject(proxy, "http2_flood"),
-        _ => reject(proxy, Fault::Malformed("HTTP/2 is malformed").reason()),
+        Some(Reason::ENHANCE_YOUR_CALM) => turn_away(proxy, caller, FLOOD),
+        _ => turn_away(proxy, caller, MALFORMED.reason()),
     }
 }
 
-fn reject(proxy: &Proxy, reason: &str) {
+/// Books what is refused with a frame, in the place of an answer.
+fn turn_away(proxy: &Proxy, caller: Caller, reason: &'static str) {
     proxy.shared.metrics.rejected(&proxy.listener.name, reason);
+    // Written as it is dropped.
+    drop(proxy.shared.access.open(|| Record {
+        origin: Some(Origin::Balancer.as_str()),
+        fault: Some(reason),
+        cause: "refused",
+        ..Record::new("http", &proxy.listener.name, caller.said.client)
+    }));
 }
