@@ -143,7 +143,6 @@ impl Lab {
     pub fn plug(&self, number: usize, offloads: Offloads) -> Result<()> {
         let (name, end) = (interface(number), self.end(number));
         let (near4, near6) = addresses(number, 1);
-        let (far4, far6) = addresses(number, 2);
         let orders = format!(
             "link add {name} type veth peer name {END} netns {}\n\
              addr add {near4}/24 dev {name}\n\
@@ -153,6 +152,20 @@ impl Lab {
         );
         self.balancer
             .feed(Command::new("ip").args(["-batch", "-"]), &orders)?;
+        self.settle(number)?;
+        let features: &[&str] = match offloads {
+            Offloads::Full => return Ok(()),
+            Offloads::Segments => &["tso", "off", "gso", "off"],
+            Offloads::Xdp => &["tx", "off", "gro", "on"],
+        };
+        end.output(Command::new("ethtool").args(["-K", END]).args(features))
+            .map(drop)
+    }
+
+    /// Gives an end's interface its addresses and routes.
+    pub(crate) fn settle(&self, number: usize) -> Result<()> {
+        let (near4, near6) = addresses(number, 1);
+        let (far4, far6) = addresses(number, 2);
         let orders = format!(
             "link set lo up\n\
              addr add {far4}/24 dev {END}\n\
@@ -161,14 +174,8 @@ impl Lab {
              route add default via {near4}\n\
              route add ::/0 via {near6}\n"
         );
-        end.feed(Command::new("ip").args(["-batch", "-"]), &orders)?;
-        let features: &[&str] = match offloads {
-            Offloads::Full => return Ok(()),
-            Offloads::Segments => &["tso", "off", "gso", "off"],
-            Offloads::Xdp => &["tx", "off", "gro", "on"],
-        };
-        end.output(Command::new("ethtool").args(["-K", END]).args(features))
-            .map(drop)
+        self.end(number)
+            .feed(Command::new("ip").args(["-batch", "-"]), &orders)
     }
 
     /// End `number`: 0 is the client, others are targets.

@@ -12,6 +12,7 @@ pub mod certificate;
 pub mod client;
 pub mod counters;
 pub mod daemon;
+pub mod distance;
 pub mod head;
 pub mod interrupt;
 pub mod lab;

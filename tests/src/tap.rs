@@ -1,12 +1,12 @@
 //! A raw hand on one end of a wire: sees every frame there and sends any.
 
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use anyhow::{Context, Result, ensure};
 use nix::errno::Errno;
 use nix::ifaddrs::getifaddrs;
 use nix::sys::socket::{
-    AddressFamily, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType, recv, sendto, socket,
+    AddressFamily, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType, bind, recv, sendto, socket,
 };
 
 use crate::lab::END;
@@ -25,7 +25,12 @@ pub struct Tap {
 impl Tap {
     /// On the interface of this end of a lab.
     pub fn on(end: &Namespace) -> Result<Self> {
-        end.run(|| {
+        Self::on_interface(end, END)
+    }
+
+    /// On any interface of a namespace.
+    pub(crate) fn on_interface(namespace: &Namespace, name: &str) -> Result<Self> {
+        namespace.run(|| {
             let socket = socket(
                 AddressFamily::Packet,
                 SockType::Raw,
@@ -34,9 +39,11 @@ impl Tap {
             )
             .context("opening a packet socket (this needs root)")?;
             let interface = getifaddrs()?
-                .filter(|interface| interface.interface_name == END)
+                .filter(|interface| interface.interface_name == name)
                 .find_map(|interface| interface.address?.as_link_addr().copied())
-                .context("the end has no interface")?;
+                .with_context(|| format!("no interface {name}"))?;
+            // Of no other interface.
+            bind(socket.as_raw_fd(), &interface)?;
             Ok(Self { socket, interface })
         })
     }
@@ -64,5 +71,11 @@ impl Tap {
             Err(Errno::EAGAIN) => Ok(None),
             Err(error) => Err(error.into()),
         }
+    }
+}
+
+impl AsFd for Tap {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }

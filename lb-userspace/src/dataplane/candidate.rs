@@ -4,6 +4,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 use lb_common::syn::Limits;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -338,6 +339,15 @@ pub(crate) fn limits(client: &TcpStream) -> Limits {
         timestamps: options & option::TIMESTAMPS != 0,
         sack: options & option::SACK != 0,
     }
+}
+
+/// What a packet and its acknowledgment need between client and target, over both legs;
+/// zero of sockets that say nothing.
+pub(crate) fn round_trip(client: &TcpStream, target: &TcpStream) -> Duration {
+    let of = |socket: &TcpStream| {
+        socket::info(socket.as_fd()).map_or(0, |info| u64::from(info.tcpi_rtt))
+    };
+    Duration::from_micros(of(client) + of(target))
 }
 
 fn leg(socket: &Repaired<'_>, ahead: usize) -> io::Result<Leg> {

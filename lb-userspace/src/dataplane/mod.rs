@@ -41,7 +41,7 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
 use active::Active;
-pub(crate) use candidate::{Candidate, limits};
+pub(crate) use candidate::{Candidate, limits, round_trip};
 pub(crate) use doctor::{Finding, Level, examine};
 pub(crate) use doors::Turned;
 pub(crate) use lb_common::syn::Limits;

@@ -3,9 +3,10 @@
 //!
 //! ```text
 //!   asking at quiet moments ── none for long ──▶ held, asking all the time ──▶ handed off
-//!      ▲                                           │
+//!      ▲                            │              │
 //!      └──────────────── busy: a long pause ───────┘ too long
 //! ```
+//! Not held at all over paths whose ends are too far away to fall silent in time.
 
 use std::time::Duration;
 
@@ -25,9 +26,15 @@ const PAUSE_MOST: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_millis(50);
 /// The longest that streams are held: they stand still for some of it.
 const HOLD_MOST: Duration = Duration::from_millis(200);
+/// Round trips that a hold takes at least where the path carries what it can: one until
+/// the sender has stopped, and two until what was in the buffers and on the way is
+/// acknowledged.
+const HOLD_ROUND_TRIPS: u32 = 3;
 /// Between attempts of a hold: acknowledgments take a moment to come, and the
 /// streams wait.
 const HOLD_PAUSE: Duration = Duration::from_millis(1);
+/// Or this part of a round trip: over a long way much cannot change in a moment.
+const HOLD_PAUSES: u32 = 16;
 /// From one hold to the next, twice as long each time.
 const REST_FIRST: Duration = Duration::from_secs(1);
 /// The longest: what could not be handed off costs a hold a minute.
@@ -44,9 +51,22 @@ pub(super) struct Attempts {
     held: Option<Instant>,
     /// Not held before.
     hold_at: Instant,
+    /// Between the ends, once it was needed.
+    round_trip: Option<Duration>,
     rest: Duration,
     /// A hold has not helped.
     busy: bool,
+}
+
+/// What became of the wish to hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Hold {
+    /// Held from now on.
+    Begun,
+    /// Not before a round trip is over.
+    Later,
+    /// It would be over before it could help.
+    InVain,
 }
 
 impl Attempts {
@@ -61,6 +81,7 @@ impl Attempts {
             pause: PAUSE_FIRST,
             held: None,
             hold_at: now + PATIENCE,
+            round_trip: None,
             rest: REST_FIRST,
             busy: false,
         }
@@ -83,11 +104,24 @@ impl Attempts {
         self.waits_for_hold() && self.hold_at <= Instant::now()
     }
 
-    /// The streams are held.
-    pub(super) fn hold(&mut self) {
+    /// Holds the streams, if it is time to and can help: `round_trip` is what lies
+    /// between their ends.
+    pub(super) fn hold(&mut self, round_trip: Duration) -> Hold {
         let now = Instant::now();
+        if self.round_trip.replace(round_trip).is_none() {
+            // What the client was sent first may not be acknowledged yet.
+            self.hold_at = now + round_trip;
+            return Hold::Later;
+        }
+        if round_trip * HOLD_ROUND_TRIPS > HOLD_MOST {
+            // It costs nothing to look again: most of it may be queues.
+            self.hold_at = now + REST_FIRST;
+            self.busy = true;
+            return Hold::InVain;
+        }
         self.held = Some(now);
         self.next = Some(now);
+        Hold::Begun
     }
 
     /// Whether the streams are held without hope.
@@ -109,7 +143,7 @@ impl Attempts {
     /// Not now, for this reason; the reason to show.
     pub(super) fn later(&mut self, reason: Refusal) -> Refusal {
         let pause = match self.held {
-            Some(_) => HOLD_PAUSE,
+            Some(_) => HOLD_PAUSE.max(self.round_trip.unwrap_or_default() / HOLD_PAUSES),
             None => self.pause,
         };
         if self.held.is_none() {
@@ -148,8 +182,20 @@ impl Attempts {
 mod tests {
     use super::*;
 
+    /// A round trip in a LAN.
+    const NEAR: Duration = Duration::from_micros(200);
+
     async fn pass(time: Duration) {
         tokio::time::advance(time).await;
+    }
+
+    /// Never quiet so far, for as long as a hold is put off over such a path.
+    async fn waiting_for_hold(round_trip: Duration) -> Attempts {
+        let mut attempts = Attempts::new(Opening::Answered);
+        pass(PATIENCE).await;
+        assert_eq!(attempts.hold(round_trip), Hold::Later);
+        pass(round_trip).await;
+        attempts
     }
 
     #[tokio::test(start_paused = true)]
@@ -162,7 +208,11 @@ mod tests {
         assert!(attempts.due() && !attempts.hold_due());
         pass(PATIENCE).await;
         assert!(attempts.hold_due());
-        attempts.hold();
+        assert_eq!(attempts.hold(NEAR), Hold::Later);
+        assert!(!attempts.hold_due());
+        pass(NEAR).await;
+        assert!(attempts.hold_due());
+        assert_eq!(attempts.hold(NEAR), Hold::Begun);
         assert!(attempts.due() && !attempts.hold_due() && !attempts.hold_over());
         attempts.later(Refusal::Pending);
         assert_eq!(attempts.wake_at(true), Some(Instant::now() + HOLD_PAUSE));
@@ -170,11 +220,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_hold_that_does_not_help_is_busy_and_comes_back_ever_more_rarely() {
-        let mut attempts = Attempts::new(Opening::Answered);
-        pass(PATIENCE).await;
+        let mut attempts = waiting_for_hold(NEAR).await;
         for rest in [REST_FIRST, REST_FIRST * 2, REST_FIRST * 4] {
             assert!(attempts.hold_due());
-            attempts.hold();
+            assert_eq!(attempts.hold(NEAR), Hold::Begun);
             pass(HOLD_MOST).await;
             assert!(attempts.hold_over());
             assert_eq!(attempts.released(), Some(HOLD_MOST));
@@ -184,6 +233,34 @@ mod tests {
             assert!(!attempts.hold_due());
             pass(rest).await;
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn streams_of_ends_too_far_away_are_never_held() {
+        let far = HOLD_MOST / HOLD_ROUND_TRIPS + Duration::from_millis(1);
+        let mut attempts = waiting_for_hold(far).await;
+        for _ in 0..2 {
+            assert!(attempts.hold_due());
+            assert_eq!(attempts.hold(far), Hold::InVain);
+            assert!(!attempts.hold_due() && !attempts.hold_over());
+            assert_eq!(attempts.released(), None);
+            assert_eq!(attempts.later(Refusal::Pending), Refusal::Busy);
+            pass(REST_FIRST).await;
+        }
+        // The path is another one now.
+        assert_eq!(attempts.hold(NEAR), Hold::Begun);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn over_a_long_way_less_is_asked() {
+        let far = HOLD_PAUSE * HOLD_PAUSES * 4;
+        let mut attempts = waiting_for_hold(far).await;
+        assert_eq!(attempts.hold(far), Hold::Begun);
+        attempts.later(Refusal::Pending);
+        assert_eq!(
+            attempts.wake_at(true),
+            Some(Instant::now() + HOLD_PAUSE * 4)
+        );
     }
 
     #[tokio::test(start_paused = true)]
@@ -200,9 +277,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_stays_in_userspace_is_let_go_at_once() {
-        let mut attempts = Attempts::new(Opening::Answered);
-        pass(PATIENCE).await;
-        attempts.hold();
+        let mut attempts = waiting_for_hold(NEAR).await;
+        attempts.hold(NEAR);
         attempts.stop();
         assert!(attempts.hold_over());
         attempts.released();

@@ -17,12 +17,12 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tracing::debug;
 
-use super::attempts::Attempts;
+use super::attempts::{Attempts, Hold};
 use super::pump::{Flow, Pump};
 use super::wire::Wire;
 use crate::access;
 use crate::connections::Listed;
-use crate::dataplane::{Candidate, EndCause, Handoff, Refusal};
+use crate::dataplane::{self, Candidate, EndCause, Handoff, Refusal};
 use crate::drain::{Drain, Stage};
 use crate::metrics::TunnelMetrics;
 use crate::names;
@@ -220,9 +220,17 @@ impl Relay {
                 listed.set_reason(Refusal::Busy);
             }
         } else if self.attempts.hold_due() && !self.inward.eof() && !self.outward.eof() {
-            self.inward.hold();
-            self.outward.hold();
-            self.attempts.hold();
+            let round_trip = dataplane::round_trip(&self.client, &self.target);
+            match self.attempts.hold(round_trip) {
+                Hold::Begun => {
+                    self.inward.hold();
+                    self.outward.hold();
+                }
+                Hold::InVain if listed.reason() == Refusal::Pending => {
+                    listed.set_reason(Refusal::Busy);
+                }
+                Hold::InVain | Hold::Later => {}
+            }
         }
         Ok(())
     }

@@ -40,6 +40,8 @@ pub(crate) enum Benchmark {
     Table(table::Options),
     /// Handoff: how soon connections reach the kernel, and at what cost.
     Handoff(handoff::Options),
+    /// Handoff of streams that never pause, of clients far away.
+    Distance(flood::Options),
     /// Requests: http and https, HTTP/1.1 and HTTP/2, kept and new connections: Limpet,
     /// HAProxy, nginx.
     Http(http::Options),
@@ -81,6 +83,7 @@ pub(crate) fn run(benchmark: &Benchmark) -> Result<()> {
         Benchmark::Soak(options) => soak::run(options),
         Benchmark::Table(options) => table::run(options),
         Benchmark::Handoff(options) => handoff::run(options),
+        Benchmark::Distance(options) => flood::far(options),
         Benchmark::Http(options) => http::run(options),
         Benchmark::HttpCaller(options) => http::caller::run(options),
         Benchmark::Idle(options) => idle::run(options),
