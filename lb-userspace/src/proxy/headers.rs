@@ -18,7 +18,7 @@ const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port")
 const X_CLIENT_CERT_SUBJECT: HeaderName = HeaderName::from_static("x-client-cert-subject");
 
 /// Hop-by-hop whether `Connection` names them or not.
-const HOP_BY_HOP: [HeaderName; 6] = [
+static HOP_BY_HOP: [HeaderName; 6] = [
     CONNECTION,
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
@@ -28,11 +28,11 @@ const HOP_BY_HOP: [HeaderName; 6] = [
 ];
 
 /// A client must not have these removed by naming them in `Connection`.
-const NEVER_NOMINATED: [HeaderName; 2] = [HOST, CONTENT_LENGTH];
+static NEVER_NOMINATED: [HeaderName; 2] = [HOST, CONTENT_LENGTH];
 
 /// What says where a message ends, whose it is or how it is to be read comes before it
 /// (RFC 9110 section 6.5.1): who adds trailers to the headers would be misled.
-const NEVER_TRAILERS: [HeaderName; 11] = [
+static NEVER_TRAILERS: [HeaderName; 11] = [
     AUTHORIZATION,
     CACHE_CONTROL,
     CONTENT_ENCODING,
@@ -47,7 +47,7 @@ const NEVER_TRAILERS: [HeaderName; 11] = [
 ];
 
 /// What is told to targets.
-const TOLD: [HeaderName; 4] = [
+static TOLD: [HeaderName; 4] = [
     X_CLIENT_CERT_SUBJECT,
     X_FORWARDED_FOR,
     X_FORWARDED_PROTO,
@@ -94,50 +94,50 @@ impl Nominated {
         )
     }
 
-    fn strip(&self, fields: &mut HeaderMap) {
-        for name in &self.0 {
-            fields.remove(name);
-        }
-    }
-
     /// Removes from an answer's trailers what its client must not get.
     pub(super) fn strip_trailers(&self, trailers: &mut HeaderMap) {
-        self.strip(trailers);
         strip_hop_by_hop(trailers);
-        for name in NEVER_TRAILERS {
-            trailers.remove(name);
-        }
+        strip(trailers, |name| {
+            self.0.contains(name) || NEVER_TRAILERS.contains(name)
+        });
     }
 
     /// Removes from a request's trailers what its target must not get.
     pub(super) fn strip_request_trailers(&self, trailers: &mut HeaderMap) {
         self.strip_trailers(trailers);
-        for name in TOLD {
-            trailers.remove(name);
-        }
-        strip_look_alikes(trailers);
+        strip(trailers, |name| TOLD.contains(name) || is_look_alike(name));
     }
 }
 
 /// Removes what is meant for this hop only, and says what else is.
 pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap) -> Nominated {
     let nominated = Nominated::by(headers);
-    nominated.strip(headers);
-    for name in HOP_BY_HOP {
-        headers.remove(name);
-    }
+    strip(headers, |name| {
+        nominated.0.contains(name) || HOP_BY_HOP.contains(name)
+    });
     nominated
 }
 
 /// Removes what a target must not get from a client.
 pub(super) fn strip_request(headers: &mut HeaderMap) -> Nominated {
     let nominated = strip_hop_by_hop(headers);
-    // The balancer itself answers 100 Continue, as soon as the target takes the body.
-    headers.remove(EXPECT);
-    // Ours alone, also where it is not told.
-    headers.remove(X_CLIENT_CERT_SUBJECT);
-    strip_look_alikes(headers);
+    strip(headers, |name| {
+        // The balancer itself answers 100 Continue, as soon as the target takes the body.
+        *name == EXPECT
+            // Ours alone, also where it is not told.
+            || *name == X_CLIENT_CERT_SUBJECT
+            || is_look_alike(name)
+    });
     nominated
+}
+
+/// Removes the fields whose names are to go. Few messages have any: to look at each name
+/// that is there costs less than to ask for each that should not be.
+fn strip(headers: &mut HeaderMap, goes: impl Fn(&HeaderName) -> bool) {
+    let going: Vec<HeaderName> = headers.keys().filter(|name| goes(name)).cloned().collect();
+    for name in going {
+        headers.remove(name);
+    }
 }
 
 /// Whether a header's comma-separated values contain `token`, whatever its case.
@@ -200,7 +200,7 @@ fn append(headers: &mut HeaderMap, address: &HeaderValue) -> Result<(), Fault> {
 }
 
 /// What is told to targets, or tells where a request ends and whose it is.
-const NOT_LOOKED_LIKE: [HeaderName; 7] = [
+static NOT_LOOKED_LIKE: [HeaderName; 7] = [
     X_CLIENT_CERT_SUBJECT,
     X_FORWARDED_FOR,
     X_FORWARDED_PROTO,
@@ -212,18 +212,11 @@ const NOT_LOOKED_LIKE: [HeaderName; 7] = [
 
 /// Many applications read `X_Forwarded_For` as `X-Forwarded-For`; a client could
 /// slip its own past us.
-fn strip_look_alikes(headers: &mut HeaderMap) {
-    let look_alikes: Vec<HeaderName> = headers
-        .keys()
-        .filter(|name| name.as_str().contains('_'))
-        .filter(|name| {
-            let dashed = name.as_str().replace('_', "-");
-            NOT_LOOKED_LIKE.iter().any(|name| name.as_str() == dashed)
-        })
-        .cloned()
-        .collect();
-    for name in look_alikes {
-        headers.remove(name);
+fn is_look_alike(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    name.contains('_') && {
+        let dashed = name.replace('_', "-");
+        NOT_LOOKED_LIKE.iter().any(|known| known.as_str() == dashed)
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
-use http::header::{CONTENT_LENGTH, DATE, EXPECT, HeaderValue};
+use http::header::{CONTENT_LENGTH, DATE, EXPECT, Entry, HeaderValue};
 use http::{Method, Request, Response, StatusCode, response};
 use hyper::body::{Body, Frame};
 use tokio::time::{Instant, timeout};
@@ -138,8 +138,10 @@ async fn answer(
 /// What every answer has here, and what none must have.
 fn dress(head: &mut response::Parts) {
     headers::strip_hop_by_hop(&mut head.headers);
-    if let Ok(now) = HeaderValue::try_from(httpdate::fmt_http_date(SystemTime::now())) {
-        head.headers.entry(DATE).or_insert(now);
+    if let Entry::Vacant(date) = head.headers.entry(DATE)
+        && let Ok(now) = HeaderValue::try_from(httpdate::fmt_http_date(SystemTime::now()))
+    {
+        date.insert(now);
     }
 }
 
