@@ -2,7 +2,8 @@
 
 use std::io;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::{request, response};
@@ -179,8 +180,7 @@ impl<'a> Session<'a> {
     fn request(&self) -> balance::Request {
         balance::Request {
             source: self.source,
-            // Without randomness the choice is only a poor one.
-            random: getrandom::u64().unwrap_or_default(),
+            random: random(),
             now: Instant::now(),
         }
     }
@@ -249,6 +249,15 @@ pub(super) fn now() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_secs())
+}
+
+/// Randomness for one choice, by which nobody wins anything: a system call for each would
+/// take longer than the choice.
+fn random() -> u64 {
+    /// Begins anywhere, so that balancers do not choose alike.
+    static NEXT: LazyLock<AtomicU64> =
+        LazyLock::new(|| AtomicU64::new(getrandom::u64().unwrap_or_default()));
+    balance::mix(NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// Randomness for one seal; `None` if the system has none.
