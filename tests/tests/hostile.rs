@@ -176,8 +176,12 @@ impl Heard {
     }
 }
 
-/// The next segment with data that this end sends on the connection of `at`: the
-/// listener, or the target itself.
+/// Ports that flows have toward targets are below (`fastpath.source_ports`); the system gives
+/// others to the daemon's other connections there, health checks.
+const OTHER_PORTS: u16 = 32_768;
+
+/// The next segment with data that this end sends on the flow of `at`: the listener, or the
+/// target itself.
 async fn overheard(tap: &Tap, at: SocketAddr) -> Result<Heard> {
     until("the end says something", PATIENCE, async || {
         while let Some(frame) = tap.next()? {
@@ -186,7 +190,8 @@ async fn overheard(tap: &Tap, at: SocketAddr) -> Result<Heard> {
                 continue;
             }
             let plain = Plain::read(&frame);
-            if !plain.payload.is_empty() && (plain.to == at || plain.from == at) {
+            let of_flow = plain.to == at || plain.from == at && plain.to.port() < OTHER_PORTS;
+            if !plain.payload.is_empty() && of_flow {
                 let macs = frame[..12].try_into()?;
                 return Ok(Ok(Heard { macs, plain }));
             }
