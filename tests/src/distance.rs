@@ -44,17 +44,13 @@ impl Distance {
         let namespace = Namespace::create(lab.run().namespace(&format!("distance{number}")))?;
         namespace.sysctl("net/ipv6/conf/default/disable_ipv6", "1")?;
         let end = lab.end(number);
-        let move_away = format!(
-            "link set {END} down\nlink set {END} name {NEAR}\nlink set {NEAR} netns {}\n",
-            namespace.name()
-        );
-        ip(end, &move_away)?;
+        lab.replug(number, &namespace, NEAR)?;
         let between = format!(
             "link add {FAR} type veth peer name {END} netns {}\n\
              link set {NEAR} promisc on up\nlink set {FAR} promisc on up\n",
             end.name()
         );
-        ip(&namespace, &between)?;
+        namespace.ip(&between)?;
         lab.settle(number)?;
         // The carrier takes frames as they are on a wire.
         for (namespace, name) in [(end, END), (&lab.balancer, &interface(number))] {
@@ -141,8 +137,4 @@ fn wait(wires: &[Tap; 2], most: Duration) -> Result<()> {
     let most = PollTimeout::try_from(most.as_millis() + 1)?;
     poll(&mut ready, most)?;
     Ok(())
-}
-
-fn ip(namespace: &Namespace, orders: &str) -> Result<()> {
-    namespace.feed(Command::new("ip").args(["-batch", "-"]), orders)
 }

@@ -127,16 +127,10 @@ impl Lab {
                  link set {parent}.{vlan} up\n"
             )
         };
-        self.balancer.feed(
-            Command::new("ip").args(["-batch", "-"]),
-            &orders(&name, near4, near6),
-        )?;
+        self.balancer.ip(&orders(&name, near4, near6))?;
         // The one of IPv6 has outlived its address.
         let routes = format!("route replace default via {near4}\nroute replace ::/0 via {near6}\n");
-        self.end(number).feed(
-            Command::new("ip").args(["-batch", "-"]),
-            &(orders(END, far4, far6) + &routes),
-        )
+        self.end(number).ip(&(orders(END, far4, far6) + &routes))
     }
 
     /// The wire to end `number`: 0 is the client, others are targets.
@@ -150,8 +144,7 @@ impl Lab {
              link set {name} up\n",
             end.name()
         );
-        self.balancer
-            .feed(Command::new("ip").args(["-batch", "-"]), &orders)?;
+        self.balancer.ip(&orders)?;
         self.settle(number)?;
         let features: &[&str] = match offloads {
             Offloads::Full => return Ok(()),
@@ -160,6 +153,14 @@ impl Lab {
         };
         end.output(Command::new("ethtool").args(["-K", END]).args(features))
             .map(drop)
+    }
+
+    /// Moves an end's wire into another namespace, down and by this name there.
+    pub(crate) fn replug(&self, number: usize, into: &Namespace, name: &str) -> Result<()> {
+        self.end(number).ip(&format!(
+            "link set {END} down\nlink set {END} name {name}\nlink set {name} netns {}\n",
+            into.name()
+        ))
     }
 
     /// Gives an end's interface its addresses and routes.
@@ -174,8 +175,7 @@ impl Lab {
              route add default via {near4}\n\
              route add ::/0 via {near6}\n"
         );
-        self.end(number)
-            .feed(Command::new("ip").args(["-batch", "-"]), &orders)
+        self.end(number).ip(&orders)
     }
 
     /// End `number`: 0 is the client, others are targets.
@@ -242,7 +242,7 @@ impl Lab {
                  link set detour up\n\
                  link set back up\n"
             );
-            end.feed(Command::new("ip").args(["-batch", "-"]), &orders)?;
+            end.ip(&orders)?;
             let rules = format!(
                 "table netdev detour {{ chain ingress {{ \
                  type filter hook ingress device {END} priority 0; \

@@ -76,6 +76,11 @@ impl Namespace {
             .with_context(|| format!("in {}", self.name))
     }
 
+    /// Gives orders to `ip`, one a line.
+    pub fn ip(&self, orders: &str) -> Result<()> {
+        self.feed(Command::new("ip").args(["-batch", "-"]), orders)
+    }
+
     /// Sets a sysctl of the namespace, `net/...`.
     pub fn sysctl(&self, name: &str, value: &str) -> Result<()> {
         let path = format!("/proc/sys/{name}");

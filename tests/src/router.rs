@@ -7,7 +7,6 @@
 //! The end keeps its address 10.71.1.2, which is reached through the router.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::process::Command;
 
 use anyhow::Result;
 
@@ -53,12 +52,7 @@ impl Router {
         let (far4, far6) = beyond(number, 1);
         let ([end4, end6], [via4, via6]) = (self.end, self.via);
         let end = lab.end(number);
-        let move_away = format!(
-            "link set {END} down\nlink set {END} name {NEAR}\n\
-             link set {NEAR} netns {}\n",
-            self.namespace.name()
-        );
-        ip(end, &move_away)?;
+        lab.replug(number, &self.namespace, NEAR)?;
         let between = format!(
             "link add {FAR} type veth peer name {END} netns {}\n\
              addr add {near4}/24 dev {NEAR}\naddr add {near6}/64 dev {NEAR} nodad\n\
@@ -67,20 +61,20 @@ impl Router {
              route add default via {balancer4}\nroute add ::/0 via {balancer6}\n",
             end.name()
         );
-        ip(&self.namespace, &between)?;
+        self.namespace.ip(&between)?;
         let far_end = format!(
             "addr add {via4}/24 dev {END}\naddr add {via6}/64 dev {END} nodad\n\
              addr add {end4}/32 dev {END}\naddr add {end6}/128 dev {END} nodad\n\
              link set {END} up\n\
              route add default via {far4} src {end4}\nroute add ::/0 via {far6} src {end6}\n"
         );
-        ip(end, &far_end)?;
+        end.ip(&far_end)?;
         let name = interface(number);
         let toward_end = format!(
             "route add {end4}/32 via {near4} dev {name}\n\
              route add {end6}/128 via {near6} dev {name}\n"
         );
-        ip(&lab.balancer, &toward_end)?;
+        lab.balancer.ip(&toward_end)?;
         self.routes("")
     }
 
@@ -94,18 +88,11 @@ impl Router {
 
     fn routes(&self, mtu: &str) -> Result<()> {
         let ([end4, end6], [via4, via6]) = (self.end, self.via);
-        ip(
-            &self.namespace,
-            &format!(
-                "route replace {end4}/32 via {via4} dev {FAR} {mtu}\n\
+        self.namespace.ip(&format!(
+            "route replace {end4}/32 via {via4} dev {FAR} {mtu}\n\
                  route replace {end6}/128 via {via6} dev {FAR} {mtu}\n"
-            ),
-        )
+        ))
     }
-}
-
-fn ip(namespace: &Namespace, orders: &str) -> Result<()> {
-    namespace.feed(Command::new("ip").args(["-batch", "-"]), orders)
 }
 
 /// Host `host` on the wire between the router and end `number`.

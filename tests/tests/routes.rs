@@ -2,14 +2,12 @@
 //! move, next hops with another hardware address, interfaces that go down and come back;
 //! and that client and target may be behind one interface. No daemon is needed for it.
 
-use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use lb_tests::client::Client;
 use lb_tests::daemon::Config;
 use lb_tests::lab::{Lab, Offloads};
-use lb_tests::namespace::Namespace;
 use lb_tests::scene::Scene;
 
 /// Of each direction, after a change.
@@ -62,10 +60,10 @@ async fn moved(family: Family) -> Result<()> {
     let mut scene = streaming(&lab, family, "tc", &["spare"]).await?;
     scene.daemon.kill9()?;
     // Only one side's at first: the other's packets still come the old way.
-    ip(&lab.balancer, BALANCER_MOVES)?;
+    lab.balancer.ip(BALANCER_MOVES)?;
     goes_on(&scene, "the balancer's route has moved").await?;
-    ip(&lab.targets[0], TARGET_MOVES)?;
-    ip(&lab.balancer, "link set target1 down\n")?;
+    lab.targets[0].ip(TARGET_MOVES)?;
+    lab.balancer.ip("link set target1 down\n")?;
     goes_on(
         &scene,
         "both routes have moved and the old interface is down",
@@ -81,10 +79,10 @@ async fn a_peer_that_moves() -> Result<()> {
     let mut scene = streaming(&lab, Family::V4, "tc", &["spare"]).await?;
     scene.daemon.kill9()?;
     lab.balancer.sysctl("net/ipv4/conf/lo/forwarding", "0")?;
-    ip(&lab.balancer, BALANCER_MOVES)?;
-    ip(&lab.targets[0], TARGET_MOVES)?;
+    lab.balancer.ip(BALANCER_MOVES)?;
+    lab.targets[0].ip(TARGET_MOVES)?;
     goes_on(&scene, "both routes have moved").await?;
-    ip(&lab.balancer, "link set target1 down\n")?;
+    lab.balancer.ip("link set target1 down\n")?;
     goes_on(&scene, "the old interface is down").await?;
     scene.streams_end().await
 }
@@ -125,16 +123,13 @@ async fn neighbours(family: Family, mode: &'static str) -> Result<()> {
     let target = lab.target(1).ip();
     let target6 = lab.target6(1).ip();
     // As after a change that nobody has announced: known, not lately confirmed, wrong.
-    ip(
-        &lab.balancer,
-        &format!(
-            "neigh replace {target} lladdr {WRONG} nud stale dev target1\n\
+    lab.balancer.ip(&format!(
+        "neigh replace {target} lladdr {WRONG} nud stale dev target1\n\
              neigh replace {target6} lladdr {WRONG} nud stale dev target1\n"
-        ),
-    )?;
+    ))?;
     goes_on(&scene, "the neighbour has become wrong").await?;
-    ip(&lab.targets[0], &format!("link set eth0 address {WRONG}\n"))?;
-    ip(&lab.balancer, "neigh flush dev target1\n")?;
+    lab.targets[0].ip(&format!("link set eth0 address {WRONG}\n"))?;
+    lab.balancer.ip("neigh flush dev target1\n")?;
     goes_on(&scene, "the neighbour has moved and is unknown").await?;
     scene.streams_end().await
 }
@@ -145,8 +140,8 @@ async fn an_interface_that_comes_back() -> Result<()> {
     let mut scene = streaming(&lab, Family::V4, "tc", &[]).await?;
     scene.daemon.kill9()?;
     for interface in ["target1", "client"] {
-        ip(&lab.balancer, &format!("link set {interface} down\n"))?;
-        ip(&lab.balancer, &format!("link set {interface} up\n"))?;
+        lab.balancer.ip(&format!("link set {interface} down\n"))?;
+        lab.balancer.ip(&format!("link set {interface} up\n"))?;
         goes_on(&scene, &format!("{interface} was down")).await?;
     }
     scene.streams_end().await
@@ -185,8 +180,8 @@ async fn one_armed(mode: &'static str) -> Result<()> {
 fn with_second_wire() -> Result<Lab> {
     let lab = Lab::new()?;
     let target = lab.targets[0].name();
-    ip(&lab.balancer, &SECOND_WIRE.replace("{target}", target))?;
-    ip(&lab.targets[0], ITS_END)?;
+    lab.balancer.ip(&SECOND_WIRE.replace("{target}", target))?;
+    lab.targets[0].ip(ITS_END)?;
     Ok(lab)
 }
 
@@ -225,8 +220,4 @@ async fn goes_on(scene: &Scene<'_>, after: &str) -> Result<()> {
     let before = scene.targets.notes.streams.progress();
     let went = scene.streams_go_on(&before, BYTES).await;
     went.with_context(|| format!("after {after}"))
-}
-
-fn ip(namespace: &Namespace, orders: &str) -> Result<()> {
-    namespace.feed(Command::new("ip").args(["-batch", "-"]), orders)
 }
