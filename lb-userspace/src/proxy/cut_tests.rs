@@ -9,7 +9,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{sleep, timeout};
 
-use super::http1_tests::{PATIENCE, asked, send};
+use super::http1_tests::{GET, PATIENCE, asked, send};
 use super::http2::lab::{self, Client};
 use super::tls_lab::{Lab, head, listener};
 use crate::access::AccessLog;
@@ -18,7 +18,6 @@ use crate::config::{Config, Listener, Protocol};
 /// After this a connection has stood still.
 const STILL: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_millis(20);
-const GET: &str = "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n";
 /// More than sockets hold.
 const FLOOD: usize = 64 << 20;
 

@@ -13,6 +13,7 @@ use crate::config::{Config, Limits, Listener, Protocol};
 
 const HOUR: Duration = Duration::from_secs(3600);
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const GET: &str = "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n";
 pub(super) const POST: &str = "POST / HTTP/1.1\r\nHost: a.test\r\n";
 pub(super) const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
 

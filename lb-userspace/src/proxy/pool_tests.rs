@@ -3,10 +3,8 @@
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
-use super::http1_tests::{OK, PATIENCE, POST, asked, lab, send, unasked};
+use super::http1_tests::{GET, OK, PATIENCE, POST, asked, lab, send, unasked};
 use super::tls_lab::{head, read};
-
-const GET: &str = "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n";
 
 #[tokio::test]
 async fn one_that_is_free_is_used_again() {

@@ -2,7 +2,7 @@
 //! hands nothing over. The frames that it writes for streams that nobody here has seen
 //! tell of it, so that it is counted and logged like other refusals.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use h2::Reason;
@@ -33,8 +33,6 @@ pub(super) enum Refusal {
 pub(super) struct Refusals {
     /// The newest stream that was handed over; they come in order.
     accepted: AtomicU32,
-    /// There are some.
-    any: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -52,10 +50,7 @@ impl Refusals {
     }
 
     pub(super) fn take(&self) -> Vec<Refusal> {
-        match self.any.swap(false, Ordering::Relaxed) {
-            true => std::mem::take(&mut self.lock().found),
-            false => Vec::new(),
-        }
+        std::mem::take(&mut self.lock().found)
     }
 
     fn judge(&self, kind: u8, stream: u32, reason: Reason) {
@@ -80,7 +75,6 @@ impl Refusals {
             _ => return,
         };
         state.found.push(refusal);
-        self.any.store(true, Ordering::Relaxed);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
