@@ -58,6 +58,16 @@ impl Ender {
         Ok(!found.is_empty())
     }
 
+    /// Ends all that are selected, spread evenly over `window`; returns how many were ended.
+    pub(crate) async fn end_all(
+        &self,
+        selection: Selection,
+        cause: EndCause,
+        window: Duration,
+    ) -> io::Result<u64> {
+        self.select(selection).await?.run(cause, window).await
+    }
+
     /// Counts those that are to end, and ends none yet.
     pub(crate) async fn select(&self, selection: Selection) -> io::Result<Ending> {
         let newer = self.dataplane.next_id();

@@ -10,7 +10,7 @@ use tracing::{info, warn};
 use crate::dataplane::EndCause;
 use crate::ender::Ender;
 use crate::events::Events;
-use crate::selection::{Address, Selection};
+use crate::selection::Selection;
 use crate::target::Over;
 
 /// Ends connections of drains that are over; returns when no more are told.
@@ -35,13 +35,8 @@ pub(crate) async fn run(
 }
 
 async fn end(one: &Over, ender: &Ender, window: Duration, events: &Events) -> std::io::Result<()> {
-    let ending = ender
-        .select(Selection {
-            target: Some(Address::Socket(one.target)),
-            target_group: Some(one.target_group.clone()),
-            ..Selection::default()
-        })
-        .await?;
+    let selection = Selection::of_target(one.target_group.clone(), one.target);
+    let ending = ender.select(selection).await?;
     let remaining = ending.count;
     events.tell(
         "drain",

@@ -21,6 +21,15 @@ pub(crate) struct Selection {
 }
 
 impl Selection {
+    /// All that a target has of a group.
+    pub(crate) fn of_target(target_group: String, target: SocketAddr) -> Self {
+        Self {
+            target: Some(Address::Socket(target)),
+            target_group: Some(target_group),
+            ..Self::default()
+        }
+    }
+
     pub(crate) fn has_path(&self, path: Path) -> bool {
         self.paths.is_none_or(|paths| paths.contains(&path))
     }
