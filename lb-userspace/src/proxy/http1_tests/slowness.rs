@@ -1,0 +1,66 @@
+//! Clients that are slow: to say their head, to send their body, to read.
+
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::timeout;
+
+use super::{FLOOD, HOUR, PATIENCE, POST, asked, piece, send, unasked};
+use crate::config::{Limits, Protocol};
+use crate::proxy::tls_lab::{Lab, limits};
+
+#[tokio::test]
+async fn a_slow_head_is_408_and_reaches_nobody() {
+    let limits = Limits {
+        header_timeout: Duration::from_millis(50),
+        ..limits()
+    };
+    let lab = Lab::with(Protocol::Http, HOUR, limits).await;
+    let mut client = lab.dial().await;
+    send(&mut client, "GET / HTTP/1.1\r\nHost: a.test\r\nX-Slow:").await;
+    let mut told = String::new();
+    client.read_to_string(&mut told).await.expect("an answer");
+    assert!(told.starts_with("HTTP/1.1 408 "), "{told}");
+    unasked(&lab);
+}
+
+#[tokio::test]
+async fn a_slow_body_is_408_and_the_target_is_let_go() {
+    let limits = Limits {
+        // Long enough for the target to be asked on a busy machine.
+        response_timeout: Duration::from_secs(1),
+        ..limits()
+    };
+    let lab = Lab::with(Protocol::Http, HOUR, limits).await;
+    let request = format!("{POST}Content-Length: 100\r\n\r\nbegun");
+    let (mut client, mut target, _) = asked(&lab, request).await;
+    let mut told = String::new();
+    client.read_to_string(&mut told).await.expect("an answer");
+    assert!(told.starts_with("HTTP/1.1 408 "), "{told}");
+    let mut seen = Vec::new();
+    timeout(PATIENCE, target.read_to_end(&mut seen))
+        .await
+        .expect("an end")
+        .ok();
+    assert_eq!(seen, b"begun");
+}
+
+#[tokio::test]
+async fn who_does_not_read_is_not_waited_for() {
+    let lab = Lab::of(Protocol::Http, Duration::from_secs(1)).await;
+    let get = "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n";
+    let (mut client, mut target, _) = asked(&lab, get).await;
+    let begin = format!("HTTP/1.1 200 OK\r\nContent-Length: {FLOOD}\r\n\r\n");
+    send(&mut target, begin).await;
+    let piece = piece();
+    let writing = async {
+        // It ends when the balancer has ended the client.
+        while target.write_all(&piece).await.is_ok() {}
+    };
+    timeout(PATIENCE, writing).await.expect("an end");
+    // Nothing is kept for it: after what it has already comes a reset.
+    let mut rest = Vec::new();
+    let ended = timeout(PATIENCE, client.read_to_end(&mut rest)).await;
+    let reset = ended.expect("an end").expect_err("a reset");
+    assert_eq!(reset.kind(), std::io::ErrorKind::ConnectionReset);
+}
