@@ -1,0 +1,111 @@
+//! Whatever a client writes, three parsers that are not ours must read the same requests
+//! out of what a target gets: httparse, h11 (Python), which is the stricter one, and
+//! llhttp (Node), which most targets have.
+//!
+//! The rows are after the public cases of request smuggling (CL.TE, TE.CL, chunks,
+//! white space, line ends, control bytes); the payloads are our own. Needs python3 with
+//! h11, and Node, and fails without: a check that is skipped when its tool is missing
+//! proves nothing.
+
+mod parsers;
+mod rows;
+
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::timeout;
+
+use super::tls_lab::Lab;
+use crate::config::Protocol;
+use parsers::{Read, h11, httparsed, node, read_by};
+use rows::Fate::{self, Both, Passed, Refused};
+use rows::rows;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+const HOUR: Duration = Duration::from_secs(3600);
+
+#[tokio::test]
+async fn what_is_forwarded_means_the_same_to_every_parser() {
+    let lab = Lab::of(Protocol::Http, HOUR).await;
+    let seen = std::cell::RefCell::new(Vec::new());
+    let rows: Vec<(String, Fate)> = rows().collect();
+    let asking = async {
+        for (row, (request, fate)) in rows.iter().enumerate() {
+            let answer = ask(&lab, request).await;
+            let statuses: Vec<&str> = answer
+                .split("HTTP/1.")
+                .skip(1)
+                .map(|answer| &answer[2..5])
+                .collect();
+            let expected = match fate {
+                Refused(status) => vec![status.to_string()],
+                Passed(_) => vec!["200".to_owned()],
+                Both(_) => vec!["200".to_owned(), "200".to_owned()],
+            };
+            assert_eq!(statuses, expected, "row {row}, {request:?}: {answer}");
+        }
+    };
+    tokio::select! {
+        () = asking => {}
+        () = serve(&lab, &seen) => {}
+    }
+    let seen = seen.into_inner();
+    let by_httparse: Vec<Vec<Read>> = seen.iter().map(|bytes| httparsed(bytes)).collect();
+    assert_eq!(read_by(h11(), &seen), by_httparse, "h11");
+    assert_eq!(read_by(node(), &seen), by_httparse, "Node");
+    let whole: Vec<&Read> = by_httparse
+        .iter()
+        .flatten()
+        .filter(|one| one.whole)
+        .collect();
+    let next = whole.iter().filter(|one| one.target == "/next").count();
+    let both = rows.iter().filter(|(_, fate)| matches!(fate, Both(_)));
+    assert_eq!(next, both.count());
+    for (row, (request, fate)) in rows.iter().enumerate() {
+        let path = format!("/{row}");
+        let mine: Vec<&&Read> = whole.iter().filter(|one| one.target == path).collect();
+        match (fate, &mine[..]) {
+            (Refused(_), []) => {}
+            (Passed(body) | Both(body), [one]) if one.body == *body && one.method == "POST" => {
+                let hosts = one.headers.iter().filter(|(name, _)| name == "host");
+                let hosts: Vec<&str> = hosts.map(|(_, host)| host.as_str()).collect();
+                assert_eq!(hosts, ["a"], "row {row}, {request:?}");
+            }
+            _ => panic!("row {row}, {request:?}: {mine:?}"),
+        }
+    }
+}
+
+/// Sends all of it, ends its half, and reads to the end.
+async fn ask(lab: &Lab, request: &str) -> String {
+    let mut client = lab.dial().await;
+    client.write_all(request.as_bytes()).await.expect("written");
+    // Refused already, it may be closed.
+    let _ = client.shutdown().await;
+    let mut answer = Vec::new();
+    let read = timeout(PATIENCE, client.read_to_end(&mut answer)).await;
+    let _ = read.expect("an answer");
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+/// Answers each request that is whole, and keeps what came on each connection.
+async fn serve(lab: &Lab, seen: &std::cell::RefCell<Vec<Vec<u8>>>) {
+    loop {
+        let (mut target, _) = lab.targets.accept().await.expect("accepted");
+        let place = seen.borrow().len();
+        seen.borrow_mut().push(Vec::new());
+        let mut bytes = Vec::new();
+        while !httparsed(&bytes).iter().any(|one| one.whole) {
+            match target.read_buf(&mut bytes).await {
+                Ok(0) | Err(_) => break,
+                Ok(_) => {}
+            }
+            seen.borrow_mut()[place].clone_from(&bytes);
+        }
+        let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+        let _ = target.write_all(answer).await;
+        // Nothing may follow.
+        let _ = target.read_to_end(&mut bytes).await;
+        seen.borrow_mut()[place] = bytes;
+    }
+}
