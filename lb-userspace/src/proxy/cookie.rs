@@ -2,29 +2,31 @@
 //! keeping shared caches from storing a response that sets one.
 
 use http::HeaderMap;
-use http::header::{CACHE_CONTROL, COOKIE, HeaderValue, SET_COOKIE};
+use http::header::{CACHE_CONTROL, COOKIE, Entry, HeaderValue, SET_COOKIE};
 
 /// The values of every cookie called `name`, in the order they were sent.
 pub(super) fn values<'a>(headers: &'a HeaderMap, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
     headers
         .get_all(COOKIE)
         .iter()
-        .flat_map(|header| header.as_bytes().split(|byte| *byte == b';'))
+        .flat_map(|header| pairs(header.as_bytes()))
         .filter_map(move |pair| value_of(pair, name))
 }
 
 /// Takes every cookie called `name` out of the request; what else there is
 /// stays byte for byte.
 pub(super) fn hide(headers: &mut HeaderMap, name: &str) {
-    if values(headers, name).next().is_none() {
+    let Entry::Occupied(cookies) = headers.entry(COOKIE) else {
+        return;
+    };
+    if !cookies.iter().any(|header| has(header, name)) {
         return;
     }
-    let kept: Vec<HeaderValue> = headers
-        .get_all(COOKIE)
+    let kept: Vec<HeaderValue> = cookies
         .iter()
         .filter_map(|header| without(header, name))
         .collect();
-    headers.remove(COOKIE);
+    cookies.remove_entry_mult();
     for header in kept {
         headers.append(COOKIE, header);
     }
@@ -73,21 +75,34 @@ fn invites_shared_caches(directive: &[u8]) -> bool {
     name.eq_ignore_ascii_case(b"public") || name.eq_ignore_ascii_case(b"s-maxage")
 }
 
+/// What stands between semicolons.
+fn pairs(header: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = Some(header);
+    std::iter::from_fn(move || {
+        let left = rest?;
+        let end = memchr::memchr(b';', left);
+        rest = end.and_then(|end| left.get(end + 1..));
+        left.get(..end.unwrap_or(left.len()))
+    })
+}
+
 fn value_of<'a>(pair: &'a [u8], name: &str) -> Option<&'a [u8]> {
-    let at = pair.iter().position(|byte| *byte == b'=')?;
-    let (key, value) = pair.split_at(at);
-    let value = value.get(1..)?.trim_ascii();
-    (key.trim_ascii() == name.as_bytes()).then_some(value)
+    let rest = pair.trim_ascii_start().strip_prefix(name.as_bytes())?;
+    let value = rest.trim_ascii_start().strip_prefix(b"=")?;
+    Some(value.trim_ascii())
+}
+
+fn has(header: &HeaderValue, name: &str) -> bool {
+    pairs(header.as_bytes()).any(|pair| value_of(pair, name).is_some())
 }
 
 /// The header without our pairs; `None` when nothing is left.
 fn without(header: &HeaderValue, name: &str) -> Option<HeaderValue> {
-    let mut pairs = header.as_bytes().split(|byte| *byte == b';');
-    if !pairs.clone().any(|pair| value_of(pair, name).is_some()) {
+    if !has(header, name) {
         return Some(header.clone());
     }
     let mut kept = Vec::new();
-    for pair in pairs.by_ref().filter(|pair| value_of(pair, name).is_none()) {
+    for pair in pairs(header.as_bytes()).filter(|pair| value_of(pair, name).is_none()) {
         if kept.is_empty() {
             kept.extend_from_slice(pair.trim_ascii_start());
         } else {

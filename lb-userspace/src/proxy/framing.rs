@@ -15,7 +15,9 @@ const NAME: usize = "transfer-encoding:".len();
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Framing {
     line: [u8; NAME],
-    /// Bytes of the line so far, line end not counted.
+    /// How much of it is there.
+    name: usize,
+    /// Bytes of the line so far, its end not counted.
     length: usize,
     /// Of the request line, once it has ended.
     request_line: usize,
@@ -42,13 +44,14 @@ impl Framing {
 
     /// Looks at a line, or a piece of one.
     fn take(&mut self, piece: &[u8]) {
-        let places = self.line.get_mut(self.length..).unwrap_or_default();
+        let places = self.line.get_mut(self.name..).unwrap_or_default();
         // Bare or not: names do not contain it.
         let bytes = piece.iter().filter(|byte| **byte != b'\r');
         for (place, byte) in places.iter_mut().zip(bytes) {
             *place = byte.to_ascii_lowercase();
+            self.name += 1;
         }
-        self.length += piece.len() - memchr::memchr_iter(b'\r', piece).count();
+        self.length += piece.strip_suffix(b"\r").unwrap_or(piece).len();
     }
 
     /// Refuses a head that has both.
@@ -71,16 +74,16 @@ impl Framing {
     }
 
     fn end_line(&mut self) {
-        let line = self.line.get(..self.length.min(NAME)).unwrap_or_default();
+        let line = self.line.get(..self.name).unwrap_or_default();
         self.lengths |= line.starts_with(b"content-length:");
         self.codings |= line.starts_with(b"transfer-encoding:");
         // Empty lines before the request line are allowed.
-        self.ended = self.begun && self.length == 0;
+        self.ended = self.begun && self.name == 0;
         if !self.begun {
             self.request_line = self.length;
         }
-        self.begun |= self.length > 0;
-        self.length = 0;
+        self.begun |= self.name > 0;
+        (self.name, self.length) = (0, 0);
     }
 }
 

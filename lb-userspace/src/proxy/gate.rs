@@ -85,7 +85,14 @@ fn check_host(head: &mut request::Parts) -> Result<(), Fault> {
 }
 
 fn check_authority(host: &HeaderValue, uri: &Uri) -> Result<(), Fault> {
-    let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]".contains(byte);
+    let allowed = |byte: &u8| {
+        matches!(
+            byte,
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'%' | b'!'
+                | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'=' | b':'
+                | b'[' | b']'
+        )
+    };
     if !host.as_bytes().iter().all(allowed) {
         return Err(Fault::Malformed("Host is malformed"));
     }

@@ -88,6 +88,8 @@ impl Nominated {
     fn by(headers: &HeaderMap) -> Self {
         Self(
             tokens(headers, &CONNECTION)
+                // It goes anyway, and most targets name it.
+                .filter(|token| !token.eq_ignore_ascii_case(b"keep-alive"))
                 .filter_map(|token| HeaderName::from_bytes(token).ok())
                 .filter(|name| !NEVER_NOMINATED.contains(name))
                 .collect(),
@@ -111,22 +113,24 @@ impl Nominated {
 
 /// Removes what is meant for this hop only, and says what else is.
 pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap) -> Nominated {
-    let nominated = Nominated::by(headers);
-    strip(headers, |name| {
-        nominated.0.contains(name) || HOP_BY_HOP.contains(name)
-    });
-    nominated
+    strip_head(headers, |_| false)
 }
 
 /// Removes what a target must not get from a client.
 pub(super) fn strip_request(headers: &mut HeaderMap) -> Nominated {
-    let nominated = strip_hop_by_hop(headers);
-    strip(headers, |name| {
+    strip_head(headers, |name| {
         // The balancer itself answers 100 Continue, as soon as the target takes the body.
         *name == EXPECT
             // Ours alone, also where it is not told.
             || *name == X_CLIENT_CERT_SUBJECT
             || is_look_alike(name)
+    })
+}
+
+fn strip_head(headers: &mut HeaderMap, goes: impl Fn(&HeaderName) -> bool) -> Nominated {
+    let nominated = Nominated::by(headers);
+    strip(headers, |name| {
+        nominated.0.contains(name) || HOP_BY_HOP.contains(name) || goes(name)
     });
     nominated
 }
