@@ -79,12 +79,12 @@ fn admit(proxy: &Proxy, client: SocketAddr) -> Result<Admitted, &'static str> {
 }
 
 fn start(stream: TcpStream, client: SocketAddr, admitted: Admitted, proxy: &Arc<Proxy>) {
-    let mut drain = proxy.shared.drain.clone();
+    let closing = proxy.shared.drain.watch(Stage::Closing);
     let serving = serve(proxy.clone(), stream, client, admitted);
     tokio::spawn(async move {
         tokio::select! {
             () = serving => {}
-            () = drain.reached(Stage::Closing) => {}
+            () = closing => {}
         }
     });
 }

@@ -127,6 +127,11 @@ impl Open {
         }
     }
 
+    /// Since it was begun.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.begun.elapsed()
+    }
+
     /// Writes nothing: somebody else will.
     pub(crate) fn forget(&mut self) {
         self.record = None;
@@ -145,7 +150,7 @@ impl Open {
 impl Drop for Open {
     fn drop(&mut self) {
         if let Some(mut record) = self.record.take() {
-            record.duration = self.begun.elapsed();
+            record.duration = self.elapsed();
             self.log.write(&record);
         }
     }

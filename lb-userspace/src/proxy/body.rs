@@ -17,6 +17,7 @@ use super::http2;
 use super::pace::{Answering, Pace, Receiving};
 use super::pool::Lent;
 use super::stickiness::Ear;
+use crate::target::InFlight;
 
 /// A request body, as its client sends it.
 pub(super) enum Upload {
@@ -71,14 +72,19 @@ impl Body for Upload {
     }
 }
 
-/// A response body: the balancer's own words or a target's bytes.
-pub(super) struct Reply {
+/// A response body: the balancer's own words or a target's bytes. Boxed: it is large, and
+/// is handed on many times before it is read.
+pub(super) struct Reply(Box<Outgoing>);
+
+struct Outgoing {
     source: Source,
     /// Dropped with the body: whatever must outlive the answer.
     held: Option<Box<dyn Send>>,
+    /// Its target is busy with it until the body is dropped.
+    in_flight: Option<InFlight>,
     /// What is not passed on among trailers.
     nominated: Nominated,
-    books: Option<Box<Books>>,
+    books: Option<Books>,
     /// Until it is dropped, the connection's pace is that of an answer.
     answering: Option<Answering>,
     ear: Option<Box<Ear>>,
@@ -113,53 +119,55 @@ impl Reply {
     }
 
     fn of(source: Source) -> Self {
-        Self {
+        Self(Box::new(Outgoing {
             source,
             held: None,
+            in_flight: None,
             nominated: Nominated::default(),
             books: None,
             answering: None,
             ear: None,
-        }
+        }))
     }
 
     /// Lets somebody hear the body before the client does.
-    pub(super) fn heard_by(mut self, ear: Option<Ear>) -> Self {
-        self.ear = ear.map(Box::new);
-        self
+    pub(super) fn hear(&mut self, ear: Option<Ear>) {
+        self.0.ear = ear.map(Box::new);
     }
 
     /// Keeps from its trailers what its head has named.
-    pub(super) fn without(mut self, nominated: Nominated) -> Self {
-        self.nominated = nominated;
-        self
+    pub(super) fn leave_out(&mut self, nominated: Nominated) {
+        self.0.nominated = nominated;
     }
 
     /// Keeps something until the body is done with.
-    pub(super) fn holding(mut self, held: impl Send + 'static) -> Self {
-        self.held = Some(match self.held.take() {
-            Some(other) => Box::new((other, held)),
-            None => Box::new(held),
-        });
-        self
+    pub(super) fn hold(&mut self, held: impl Send + 'static) {
+        self.0.held = Some(Box::new(held));
     }
-}
 
-impl Reply {
+    /// Counts it as its target's until it is done.
+    pub(super) fn count(&mut self, in_flight: InFlight) {
+        self.0.in_flight = Some(in_flight);
+    }
+
     /// Keeps the books of the answer.
-    pub(super) fn booked(mut self, books: Books) -> Self {
-        self.books = Some(Box::new(books));
-        self
+    pub(super) fn book(&mut self, books: Books) {
+        self.0.books = Some(books);
     }
 
     /// Makes the pace of its connection that of an answer.
-    pub(super) fn paced(mut self, answering: Answering) -> Self {
-        self.answering = Some(answering);
-        self
+    pub(super) fn pace(&mut self, answering: Answering) {
+        self.0.answering = Some(answering);
     }
 
     /// Nothing moves, and it is not waited for any longer.
     pub(super) fn cut(&mut self, cause: &'static str) {
+        self.0.cut(cause);
+    }
+}
+
+impl Outgoing {
+    fn cut(&mut self, cause: &'static str) {
         if let Some(books) = &mut self.books {
             books.cut(cause);
         }
@@ -174,7 +182,7 @@ impl Reply {
         }
     }
 
-    fn book(&mut self, frame: &Poll<Option<Result<Frame<Bytes>, Broken>>>) {
+    fn note(&mut self, frame: &Poll<Option<Result<Frame<Bytes>, Broken>>>) {
         let Some(books) = &mut self.books else {
             return;
         };
@@ -186,7 +194,7 @@ impl Reply {
     }
 }
 
-impl Drop for Reply {
+impl Drop for Outgoing {
     /// hyper does not ask for the end of a body whose length it knows; of one that
     /// must not be sent it asks for nothing.
     fn drop(&mut self) {
@@ -212,7 +220,8 @@ impl Body for Reply {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
-        let mut frame = match &mut self.source {
+        let this = &mut *self.0;
+        let mut frame = match &mut this.source {
             Source::Text(body) => Pin::new(body)
                 .poll_frame(cx)
                 .map_err(|never| match never {}),
@@ -220,15 +229,15 @@ impl Body for Reply {
             Source::Stream(body) => Pin::new(body).poll_frame(cx).map_err(Broken::from),
         };
         if let Some(trailers) = trailers(&mut frame) {
-            self.nominated.strip_trailers(trailers);
+            this.nominated.strip_trailers(trailers);
         }
-        self.book(&frame);
-        self.tell(&frame);
+        this.note(&frame);
+        this.tell(&frame);
         frame
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.source {
+        match &self.0.source {
             Source::Text(body) => body.is_end_stream(),
             Source::Target(answer) => answer.body.is_end_stream(),
             Source::Stream(body) => body.is_end_stream(),
@@ -236,7 +245,7 @@ impl Body for Reply {
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.source {
+        match &self.0.source {
             Source::Text(body) => body.size_hint(),
             Source::Target(answer) => answer.body.size_hint(),
             Source::Stream(body) => body.size_hint(),
@@ -283,60 +292,48 @@ impl Answer {
 /// A request body that can be offered to another target as long as no target
 /// has asked for its first byte.
 pub(crate) struct Parcel {
-    shared: Arc<Mutex<Content>>,
+    /// `None`: there is none.
+    shared: Option<Arc<Mutex<Content>>>,
     taken: Option<Upload>,
 }
 
-/// The sender's view of a request body.
-pub(super) struct Sender(Arc<Mutex<Content>>);
+/// The sender's view of a request body; `None` if there is none.
+pub(super) struct Sender(Option<Arc<Mutex<Content>>>);
 
 struct Content {
     /// What is not passed on among trailers.
     nominated: Nominated,
     body: Option<Upload>,
     size: SizeHint,
-    empty: bool,
     progress: Progress,
 }
 
 /// How a request body is getting on.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Progress {
     /// When a piece of it last went to the target.
-    pub(super) moved: Instant,
+    pub(super) moved: Option<Instant>,
     /// The target would take more, and the client has not sent it.
     pub(super) starved: bool,
     /// Bytes that went to the target.
     pub(super) bytes: u64,
 }
 
-impl Content {
-    fn new(body: Option<Upload>, nominated: Nominated) -> Arc<Mutex<Self>> {
-        let size = body.as_ref().map(Upload::size_hint);
-        let progress = Progress {
-            moved: Instant::now(),
-            starved: false,
-            bytes: 0,
-        };
-        Arc::new(Mutex::new(Self {
-            nominated,
-            size: size.unwrap_or_else(|| SizeHint::with_exact(0)),
-            empty: body.as_ref().is_none_or(Upload::is_end_stream),
-            body,
-            progress,
-        }))
-    }
-}
-
 impl Sender {
     pub(super) fn new(body: Upload, nominated: Nominated) -> Self {
-        Self(Content::new(Some(body), nominated))
+        let content = (!body.is_end_stream()).then(|| Content {
+            nominated,
+            size: body.size_hint(),
+            body: Some(body),
+            progress: Progress::default(),
+        });
+        Self(content.map(|content| Arc::new(Mutex::new(content))))
     }
 
     /// The body, for one more target; `None` once a target has begun to take it.
     pub(super) fn parcel(&self) -> Option<Parcel> {
-        let untouched = lock(&self.0).body.is_some();
-        untouched.then(|| Parcel {
+        let untouched = |shared: &Arc<_>| lock(shared).body.is_some();
+        self.0.as_ref().is_none_or(untouched).then(|| Parcel {
             shared: self.0.clone(),
             taken: None,
         })
@@ -344,12 +341,14 @@ impl Sender {
 
     /// Whether no target takes any more of it: hyper drops a body that has been sent.
     pub(super) fn is_over(&self) -> bool {
-        Arc::strong_count(&self.0) == 1
+        let unshared = |shared| Arc::strong_count(shared) == 1;
+        self.0.as_ref().is_none_or(unshared)
     }
 
     /// How the body is getting on.
     pub(super) fn progress(&self) -> Progress {
-        lock(&self.0).progress
+        let progress = |shared: &Arc<_>| lock(shared).progress;
+        self.0.as_ref().map(progress).unwrap_or_default()
     }
 }
 
@@ -357,7 +356,7 @@ impl Parcel {
     /// No body.
     pub(super) fn empty() -> Self {
         Self {
-            shared: Content::new(None, Nominated::default()),
+            shared: None,
             taken: None,
         }
     }
@@ -372,7 +371,10 @@ impl Body for Parcel {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let this = self.get_mut();
-        let mut content = lock(&this.shared);
+        let Some(shared) = &this.shared else {
+            return Poll::Ready(None);
+        };
+        let mut content = lock(shared);
         if this.taken.is_none() {
             this.taken = content.body.take();
         }
@@ -385,7 +387,7 @@ impl Body for Parcel {
         }
         content.progress.starved = frame.is_pending();
         if frame.is_ready() {
-            content.progress.moved = Instant::now();
+            content.progress.moved = Some(Instant::now());
         }
         if let Poll::Ready(Some(Ok(frame))) = &frame {
             content.progress.bytes += frame.data_ref().map_or(0, Bytes::len) as u64;
@@ -396,14 +398,15 @@ impl Body for Parcel {
     fn is_end_stream(&self) -> bool {
         match &self.taken {
             Some(body) => body.is_end_stream(),
-            None => lock(&self.shared).empty,
+            None => self.shared.is_none(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.taken {
-            Some(body) => body.size_hint(),
-            None => lock(&self.shared).size,
+        match (&self.taken, &self.shared) {
+            (Some(body), _) => body.size_hint(),
+            (None, Some(shared)) => lock(shared).size,
+            (None, None) => SizeHint::with_exact(0),
         }
     }
 }

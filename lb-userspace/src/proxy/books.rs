@@ -2,7 +2,6 @@
 //! the access log when its answer has been sent, or the client has left.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use http::header::{HOST, HeaderName, REFERER, USER_AGENT};
 use http::{StatusCode, Version, request};
@@ -34,7 +33,6 @@ const VERDICTS: [Verdict; 6] = [
 #[derive(Debug)]
 pub(super) struct Books {
     proxy: Arc<Proxy>,
-    begun: Instant,
     /// `None`: no target was to have it.
     route: Option<Arc<Route>>,
     origin: Origin,
@@ -71,7 +69,6 @@ impl Books {
         });
         Self {
             proxy: proxy.clone(),
-            begun: Instant::now(),
             route: None,
             origin: Origin::Target,
             wants_upgrade: false,
@@ -192,7 +189,7 @@ impl Books {
             group,
             status,
             self.origin,
-            self.begun.elapsed(),
+            self.line.elapsed(),
         );
     }
 }

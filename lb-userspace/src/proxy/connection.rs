@@ -360,7 +360,8 @@ impl Service<Request<Incoming>> for Handler {
         let until = self.until;
         Box::pin(async move {
             let read = pace.head_read().check();
-            let request = request.map(|body| Upload::http1(body, &pace));
+            let (head, body) = request.into_parts();
+            let request = (head, Upload::http1(body, &pace));
             let mut response = proxy.handle(&peer, request, read).await;
             let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
             let now = Instant::now();
@@ -368,8 +369,8 @@ impl Service<Request<Incoming>> for Handler {
                 let headers = response.headers_mut();
                 headers.insert(CONNECTION, HeaderValue::from_static("close"));
             }
-            let answering = pace.answering(now);
-            Ok(response.map(|body| body.paced(answering)))
+            response.body_mut().pace(pace.answering(now));
+            Ok(response)
         })
     }
 }

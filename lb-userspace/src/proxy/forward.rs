@@ -13,7 +13,7 @@ use hyper::body::{Body, Incoming};
 use hyper::upgrade::OnUpgrade;
 
 use super::Proxy;
-use super::body::{Parcel, Reply, Sender, Upload};
+use super::body::{Parcel, Progress, Reply, Sender, Upload};
 use super::books::Books;
 use super::connection::Peer;
 use super::dial;
@@ -65,11 +65,12 @@ pub(super) async fn forward(
         let result = attempt(proxy, peer, route, &target, head, (parcel, &sender)).await;
         books.received(sender.progress().bytes);
         match result {
-            Ok(response) => {
+            Ok(mut response) => {
                 target.connected();
                 books.count_verdict(&session);
-                let response = finish(response, &session, &target);
-                return Ok(response.map(|body| body.holding(in_flight)));
+                finish(&mut response, &session, &target);
+                response.body_mut().count(in_flight);
+                return Ok(response);
             }
             Err(Failure::Connect(error)) => {
                 fault = connect_fault(error);
@@ -139,7 +140,9 @@ async fn by_stream(
         h2c::Failure::Connect(error) => Failure::Connect(Some(error.kind())),
         h2c::Failure::Broken(error) => Failure::Final(answer_fault(&error)),
     })?;
-    Ok(response.map(|body| Reply::target(body, None).holding(streams)))
+    let mut response = response.map(|body| Reply::target(body, None));
+    response.body_mut().hold(streams);
+    Ok(response)
 }
 
 /// A request's way to a target by HTTP/1.1.
@@ -233,14 +236,14 @@ async fn answered(response: Response<Incoming>, lent: Lent, sender: &Sender) -> 
     Response::from_parts(head, Reply::target(body, lent))
 }
 
-fn finish(response: Response<Reply>, session: &Session<'_>, target: &Target) -> Response<Reply> {
-    let (mut head, body) = response.into_parts();
-    head.version = Version::HTTP_11;
-    head.extensions.remove::<OnUpgrade>();
-    let nominated = headers::strip_hop_by_hop(&mut head.headers);
-    session.mark(target, &mut head);
-    let ear = session.ear(target, &head);
-    Response::from_parts(head, body.without(nominated).heard_by(ear))
+fn finish(response: &mut Response<Reply>, session: &Session<'_>, target: &Target) {
+    *response.version_mut() = Version::HTTP_11;
+    response.extensions_mut().remove::<OnUpgrade>();
+    let nominated = headers::strip_hop_by_hop(response.headers_mut());
+    response.body_mut().leave_out(nominated);
+    session.mark(target, response);
+    let ear = session.ear(target, response);
+    response.body_mut().hear(ear);
 }
 
 /// Waits for the head of the answer. The clock starts anew with every piece of
@@ -251,14 +254,14 @@ async fn in_time<T>(
     limit: Duration,
 ) -> Result<T, Fault> {
     let begun = Instant::now();
+    let deadline = |progress: Progress| progress.moved.unwrap_or(begun).max(begun) + limit;
     loop {
-        let deadline = sender.progress().moved.max(begun) + limit;
         tokio::select! {
             answer = answer.as_mut() => return Ok(answer),
-            () = tokio::time::sleep_until(deadline.into()) => {}
+            () = tokio::time::sleep_until(deadline(sender.progress()).into()) => {}
         }
         let progress = sender.progress();
-        if progress.moved.max(begun) + limit <= Instant::now() {
+        if deadline(progress) <= Instant::now() {
             return Err(if progress.starved {
                 Fault::ClientSlow
             } else {

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use http::{Request, Response, Version, request};
+use http::{Response, Version, request};
 use tracing::debug;
 
 use super::body::{Reply, Upload};
@@ -21,21 +21,21 @@ impl Proxy {
     pub(super) async fn handle(
         self: &Arc<Self>,
         peer: &Peer,
-        request: Request<Upload>,
+        (mut head, body): (request::Parts, Upload),
         read: Result<(), Fault>,
     ) -> Response<Reply> {
-        let (mut head, body) = request.into_parts();
         let mut books = Books::open(self, peer, &head);
         let answer = match read {
             Ok(()) => self.dispatch(peer, &mut head, body, &mut books).await,
             Err(fault) => Err(fault),
         };
-        let response = answer.unwrap_or_else(|fault| {
+        let mut response = answer.unwrap_or_else(|fault| {
             books.faulted(fault);
             self.answer(peer, fault)
         });
         books.answer(response.status());
-        response.map(|body| body.booked(books))
+        response.body_mut().book(books);
+        response
     }
 
     /// Books an answer given without a request.

@@ -59,9 +59,9 @@ fn begin(route: &Route, number: u32) -> Option<http::HeaderValue> {
     let Turn::Target(target, _) = session.turn() else {
         return None;
     };
-    let (mut answer, ()) = Response::new(()).into_parts();
+    let mut answer = Response::new(());
     session.mark(&target, &mut answer);
-    answer.headers.remove(SET_COOKIE)
+    answer.headers_mut().remove(SET_COOKIE)
 }
 
 fn measure_group(targets: u32) {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use http::{request, response};
+use http::{Response, request};
 use tokio::time::Instant;
 
 use super::fault::Fault;
@@ -202,7 +202,7 @@ impl<'a> Session<'a> {
     }
 
     /// Leaves behind what brings the client back to `target`, which has answered.
-    pub(super) fn mark(&self, target: &Target, response: &mut response::Parts) {
+    pub(super) fn mark<T>(&self, target: &Target, response: &mut Response<T>) {
         if let Some(stickiness) = &self.route.stickiness {
             stickiness.mark(&self.claim, self.answered(target), response);
         }
@@ -210,7 +210,7 @@ impl<'a> Session<'a> {
 
     /// What listens to the body of an answer by `target`, if the session may be named
     /// in there.
-    pub(super) fn ear(&self, target: &Target, response: &response::Parts) -> Option<Ear> {
+    pub(super) fn ear<T>(&self, target: &Target, response: &Response<T>) -> Option<Ear> {
         let stickiness = self.route.stickiness.as_ref()?;
         stickiness.ear(&self.claim, self.answered(target), response)
     }

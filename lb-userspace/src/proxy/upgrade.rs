@@ -63,9 +63,12 @@ pub(super) async fn upgrade(
         match ask(proxy, route, stream, take(head), &target, offer).await? {
             Asked::Switched(head, stream, to_client) => (head, stream, to_client),
             Asked::Refused(response) => {
-                let response = refused(response, &session, &target);
-                // The leg first: the candidate gives back the port it uses.
-                return Ok(response.map(|body| body.holding(candidate).holding(in_flight)));
+                let mut response = refused(response, &session, &target);
+                let body = response.body_mut();
+                // Dropped behind the leg: the candidate gives back the port it uses.
+                body.hold(candidate);
+                body.count(in_flight);
+                return Ok(response);
             }
         };
     head.version = Version::HTTP_11;
@@ -92,8 +95,9 @@ pub(super) async fn upgrade(
         metrics: proxy.shared.metrics.tunnel(),
         drain: proxy.shared.drain.clone(),
     });
-    session.mark(&target, &mut head);
-    Ok(Response::from_parts(head, Reply::empty()))
+    let mut response = Response::from_parts(head, Reply::empty());
+    session.mark(&target, &mut response);
+    Ok(response)
 }
 
 /// Dials targets until one accepts.
@@ -201,9 +205,9 @@ fn refused(
 ) -> Response<Reply> {
     *response.version_mut() = Version::HTTP_11;
     let nominated = headers::strip_hop_by_hop(response.headers_mut());
-    let (mut head, body) = response.into_parts();
-    session.mark(target, &mut head);
-    Response::from_parts(head, body.without(nominated))
+    response.body_mut().leave_out(nominated);
+    session.mark(target, &mut response);
+    response
 }
 
 fn list(proxy: &Proxy, peer: &Peer, route: &Route, target: &Target, id: u64) -> Listed {

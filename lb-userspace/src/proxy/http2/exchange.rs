@@ -45,7 +45,7 @@ pub(super) async fn run(
     let upload = Upload::new(body, &head.headers, moved.clone());
     let proxy = &client.proxy;
     let read = request::arrange(&mut head, &proxy.shared.limits);
-    let request = Request::from_parts(head, body::Upload::Http2(upload));
+    let request = (head, body::Upload::Http2(upload));
     let peer = Peer::new(client.caller, client.told.clone());
     let response = tokio::select! {
         // First: what has been taken back already is not begun.

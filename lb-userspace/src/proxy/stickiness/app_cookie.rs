@@ -4,7 +4,6 @@
 //! whoever deletes it, ours ends with it.
 
 use http::header::{HeaderMap, SET_COOKIE};
-use http::response;
 
 use super::super::cookie;
 use super::lb_cookie::{LbCookie, Opened};
@@ -50,10 +49,10 @@ impl AppCookie {
 
     /// Ours goes out when a session begins or moves, and again when half of its time
     /// is over: a session may last longer than one seal.
-    pub(super) fn mark(&self, claim: &Claim, by: Answered<'_>, head: &mut response::Parts) {
-        let is_session = claim.session.is_some() || self.begins(&head.headers);
+    pub(super) fn mark(&self, claim: &Claim, by: Answered<'_>, headers: &mut HeaderMap) {
+        let is_session = claim.session.is_some() || self.begins(headers);
         if is_session && (claim.target.is_none() || claim.renews) {
-            self.own.set(by, &mut head.headers);
+            self.own.set(by, headers);
         }
     }
 

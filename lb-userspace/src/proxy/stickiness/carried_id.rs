@@ -5,7 +5,7 @@
 use std::borrow::Cow;
 
 use http::header::HeaderName;
-use http::{request, response};
+use http::{Response, request};
 use percent_encoding::percent_decode_str;
 
 use super::{Answered, Asked, Claim, Session, Verdict};
@@ -43,18 +43,18 @@ impl CarriedId {
 
     /// Remembers the id that the answer names, and the request's where it was followed
     /// or accepted: a session that was moved, or that began with another balancer.
-    pub(super) fn mark(&self, claim: &Claim, by: Answered<'_>, head: &response::Parts) {
+    pub(super) fn mark<T>(&self, claim: &Claim, by: Answered<'_>, answer: &Response<T>) {
         let learn = |id: &[u8]| {
             let ids = by.route.group.ids();
             ids.learn(id, by.target, by.now);
         };
         if let Self::Header(name) = self
-            && let Some(value) = head.headers.get(name)
+            && let Some(value) = answer.headers().get(name)
             && is_id(value.as_bytes())
         {
             learn(value.as_bytes());
         }
-        let refused = head.status.is_client_error() || head.status.is_server_error();
+        let refused = answer.status().is_client_error() || answer.status().is_server_error();
         if let Some(Session::Id(id)) = &claim.session
             && claim.target.is_none()
             && !refused

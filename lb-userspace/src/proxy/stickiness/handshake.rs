@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use http::header::CONTENT_ENCODING;
-use http::{StatusCode, response};
+use http::{Response, StatusCode};
 use serde_json::{Deserializer, Map, Value};
 
 use crate::target::Group;
@@ -21,8 +21,8 @@ const FRONT: usize = 16;
 const SCRIPT: &[u8] = b"___eio[";
 
 /// Whether the answer may be a handshake that can be read.
-pub(super) fn may_begin(head: &response::Parts) -> bool {
-    head.status == StatusCode::OK && !head.headers.contains_key(CONTENT_ENCODING)
+pub(super) fn may_begin<T>(answer: &Response<T>) -> bool {
+    answer.status() == StatusCode::OK && !answer.headers().contains_key(CONTENT_ENCODING)
 }
 
 /// Listens to one answer, until it has heard the id or enough of something else.

@@ -7,7 +7,7 @@ mod handshake;
 mod lb_cookie;
 mod source_ip;
 
-use http::{HeaderMap, request, response};
+use http::{HeaderMap, Response, request};
 
 use self::app_cookie::AppCookie;
 use self::carried_id::CarriedId;
@@ -166,27 +166,27 @@ impl Stickiness {
 
     /// Leaves behind what brings the client back: on the answer, or in the memory of
     /// the group. The claim's target has answered only if it still names one.
-    pub(super) fn mark(&self, claim: &Claim, by: Answered<'_>, head: &mut response::Parts) {
+    pub(super) fn mark<T>(&self, claim: &Claim, by: Answered<'_>, answer: &mut Response<T>) {
         match &self.mode {
             Mode::LbCookie(cookie) if claim.target.is_none() => {
-                cookie.set(by, &mut head.headers);
+                cookie.set(by, answer.headers_mut());
             }
             Mode::LbCookie(_) | Mode::SourceIp => {}
-            Mode::AppCookie(cookie) => cookie.mark(claim, by, head),
-            Mode::CarriedId(place) => place.mark(claim, by, head),
+            Mode::AppCookie(cookie) => cookie.mark(claim, by, answer.headers_mut()),
+            Mode::CarriedId(place) => place.mark(claim, by, answer),
         }
     }
 
     /// What listens to the answer's body for the id of a session that begins with it.
-    pub(super) fn ear(
+    pub(super) fn ear<T>(
         &self,
         claim: &Claim,
         by: Answered<'_>,
-        head: &response::Parts,
+        answer: &Response<T>,
     ) -> Option<Ear> {
         match &self.mode {
             Mode::CarriedId(CarriedId::Query(key)) if claim.session.is_none() => {
-                handshake::may_begin(head)
+                handshake::may_begin(answer)
                     .then(|| Ear::new(key.clone(), by.route.group.clone(), by.target, by.now))
             }
             Mode::CarriedId(_) | Mode::LbCookie(_) | Mode::AppCookie(_) | Mode::SourceIp => None,

@@ -4,7 +4,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use http::header::{COOKIE, HeaderName, SET_COOKIE};
-use http::{HeaderMap, Request, Response, StatusCode, request, response};
+use http::{HeaderMap, Request, Response, StatusCode, request};
 use proptest::prelude::*;
 
 use super::*;
@@ -47,12 +47,12 @@ fn request(uri: &str, headers: &[(&str, &str)]) -> request::Parts {
     builder.body(()).expect("a request").into_parts().0
 }
 
-fn answer(status: StatusCode, headers: &[(&str, &str)]) -> response::Parts {
+fn answer(status: StatusCode, headers: &[(&str, &str)]) -> Response<()> {
     let mut builder = Response::builder().status(status);
     for (name, value) in headers {
         builder = builder.header(*name, *value);
     }
-    builder.body(()).expect("an answer").into_parts().0
+    builder.body(()).expect("an answer")
 }
 
 fn read(route: &Route, head: &request::Parts, now: u64) -> Claim {
@@ -66,10 +66,10 @@ fn read(route: &Route, head: &request::Parts, now: u64) -> Claim {
     })
 }
 
-/// `target` answers the request with `head`.
-fn mark(route: &Route, claim: &Claim, target: u64, now: u64, head: &mut response::Parts) {
+/// `target` answers the request with `answer`.
+fn mark(route: &Route, claim: &Claim, target: u64, now: u64, answer: &mut Response<()>) {
     let stickiness = route.stickiness.as_ref().expect("stickiness");
-    stickiness.mark(claim, by(route, target, now), head);
+    stickiness.mark(claim, by(route, target, now), answer);
 }
 
 fn by(route: &Route, target: u64, now: u64) -> Answered<'_> {
@@ -102,10 +102,10 @@ fn ours_goes_out_when_the_application_sets_its_cookie() {
     let claim = read(&route, &request("/", &[]), 0);
     let mut plain = answer(StatusCode::OK, &[("set-cookie", "theme=JSESSIONID")]);
     mark(&route, &claim, 7, 0, &mut plain);
-    assert_eq!(own_cookie(&plain.headers), None);
+    assert_eq!(own_cookie(plain.headers()), None);
     let mut begins = answer(StatusCode::OK, &NEW);
     mark(&route, &claim, 7, 0, &mut begins);
-    assert!(own_cookie(&begins.headers).is_some());
+    assert!(own_cookie(begins.headers()).is_some());
     assert_eq!(claim.verdict, Verdict::None);
 }
 
@@ -114,7 +114,7 @@ fn ours_counts_only_beside_the_applications() {
     let route = route(app(), 1..=3);
     let mut begins = answer(StatusCode::OK, &NEW);
     mark(&route, &Claim::default(), 7, 0, &mut begins);
-    let own = own_cookie(&begins.headers).expect("a cookie");
+    let own = own_cookie(begins.headers()).expect("a cookie");
     let both = format!("JSESSIONID=a1; {own}");
     let seen = |cookies: &str, now| {
         let claim = read(&route, &request("/", &[(COOKIE.as_str(), cookies)]), now);
@@ -133,13 +133,13 @@ fn ours_is_renewed_while_the_session_lasts_and_replaced_when_it_moves() {
     let route = route(app(), 1..=3);
     let mut begins = answer(StatusCode::OK, &NEW);
     mark(&route, &Claim::default(), 7, 0, &mut begins);
-    let own = own_cookie(&begins.headers).expect("a cookie");
+    let own = own_cookie(begins.headers()).expect("a cookie");
     let both = format!("JSESSIONID=a1; {own}");
     let after = |cookies: &str, now, target| {
         let claim = read(&route, &request("/", &[(COOKIE.as_str(), cookies)]), now);
         let mut head = answer(StatusCode::OK, &[]);
         mark(&route, &claim, target, now, &mut head);
-        own_cookie(&head.headers)
+        own_cookie(head.headers())
     };
     assert_eq!(after(&both, DURATION / 2, 7), None);
     assert!(after(&both, DURATION / 2 + 1, 7).is_some());
@@ -166,7 +166,7 @@ fn an_id_belongs_to_who_answered_with_it() {
     assert_eq!((claim.verdict, claim.target), (Verdict::None, None));
     let mut head = answer(StatusCode::OK, &[("x-session", "abc")]);
     mark(&route, &claim, 7, 0, &mut head);
-    assert!(own_cookie(&head.headers).is_none());
+    assert!(own_cookie(head.headers()).is_none());
     let again = |now| {
         let claim = read(&route, &request("/", &[("x-session", "abc")]), now);
         (claim.verdict, claim.target)
