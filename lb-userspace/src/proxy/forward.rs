@@ -1,5 +1,6 @@
 //! An ordinary request, to a target and back, over a pool of kept connections.
 
+use std::error::Error;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
@@ -162,20 +163,30 @@ impl Way<'_> {
         sender: &Sender,
     ) -> Result<Response<Reply>, Failure> {
         let home = self.home();
+        let mut repeated = false;
         loop {
-            let (mut leg, fresh) = match home.as_ref().and_then(|(idle, to)| idle.take(*to)) {
+            let kept = home.as_ref().filter(|_| !repeated);
+            let (mut leg, fresh) = match kept.and_then(|(idle, to)| idle.take(*to)) {
                 Some(leg) => (leg, false),
                 None => (self.connect().await?, true),
             };
+            let may_repeat = !fresh && head.method.is_safe() && parcel.is_end_stream();
+            let spare = may_repeat.then(|| head.clone());
             match leg.ask(self.request(head, parcel)).await {
                 Ok(response) => {
                     let lent = Lent { leg, home };
                     return Ok(answered(response, lent, sender).await);
                 }
-                Err(mut error) => match error.take_message() {
+                Err(mut error) => match (error.take_message(), spare) {
                     // It was closed before it took the request; a fresh one was not.
-                    Some(unsent) if !fresh => (*head, parcel) = unsent.into_parts(),
-                    Some(_) | None => return Err(Failure::Final(answer_fault(error.error()))),
+                    (Some(unsent), _) if !fresh => (*head, parcel) = unsent.into_parts(),
+                    // Or behind it: whether the target has heard it is not known, and does
+                    // not matter (RFC 9110 section 9.2.2).
+                    (None, Some(spare)) if has_ended(error.error()) => {
+                        (*head, parcel) = (spare, Parcel::empty());
+                        repeated = true;
+                    }
+                    _ => return Err(Failure::Final(answer_fault(error.error()))),
                 },
             }
         }
@@ -269,6 +280,14 @@ async fn in_time<T>(
             });
         }
     }
+}
+
+/// Whether the connection came to an end, or broke.
+fn has_ended(error: &hyper::Error) -> bool {
+    error.is_incomplete_message()
+        || error
+            .source()
+            .is_some_and(|source| source.is::<io::Error>())
 }
 
 /// What a broken exchange is to the client.

@@ -46,6 +46,31 @@ async fn one_that_its_target_has_closed_is_not_used_again() {
     }
 }
 
+/// A target that closes a kept connection with the next request already on it.
+#[tokio::test]
+async fn what_its_target_closes_with_a_request_on_it_is_asked_again_if_that_is_safe() {
+    let lab = lab().await;
+    let post = format!("{POST}Content-Length: 0\r\n\r\n");
+    for (request, repeated) in [(GET, true), (&*post, false)] {
+        let (mut client, mut target, _) = asked(&lab, GET).await;
+        send(&mut target, OK).await;
+        assert!(head(&mut client).await.starts_with("HTTP/1.1 200 OK\r\n"));
+        assert_eq!(read(&mut client, 2).await, b"hi");
+        send(&mut client, request).await;
+        let heard = head(&mut target).await;
+        drop(target);
+        if repeated {
+            let accepted = timeout(PATIENCE, lab.targets.accept()).await;
+            let (mut fresh, _) = accepted.expect("it is asked again").expect("accepted");
+            assert_eq!(head(&mut fresh).await, heard);
+            // Not a second time: perhaps it is the request that breaks it.
+            drop(fresh);
+        }
+        assert!(head(&mut client).await.starts_with("HTTP/1.1 502 "));
+        unasked(&lab);
+    }
+}
+
 #[tokio::test]
 async fn one_in_use_is_not_used_by_others() {
     let lab = lab().await;
