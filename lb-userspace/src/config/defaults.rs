@@ -53,6 +53,8 @@ pub(super) const WEBSOCKET_IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
 
 /// A fixed response is a sentence unless it says otherwise.
 pub(super) const CONTENT_TYPE: &str = "text/plain";
+/// ALB's: many applications take what they are told for an address alone.
+pub(super) const X_FORWARDED_FOR_PORT: bool = false;
 /// Everyone, of both families: who else comes is a matter of the network.
 pub(super) const ALLOW: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 0);
 /// No limit: a company behind one address is many users.

@@ -155,6 +155,8 @@ const PROTOCOLS: [(&str, Protocol); 5] = [
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ForwardedFor {
     Append,
+    /// With `x_forwarded_for_port`: `address:port`, of IPv6 `[address]:port`.
+    AppendWithPort,
     Preserve,
     Remove,
 }
@@ -209,7 +211,7 @@ pub(super) fn read(mut section: Section, seen: &mut Seen<'_>) -> Option<Listener
         "websocket_idle_timeout",
         defaults::WEBSOCKET_IDLE_TIMEOUT,
     );
-    let x_forwarded_for = section.choice("x_forwarded_for", &FORWARDED_FOR, ForwardedFor::Append);
+    let x_forwarded_for = read_forwarded_for(&mut section);
     let proxies = read_proxies(&mut section);
     let mss = read_mss(&mut section);
     let max_connections = section.or("max_connections", 0);
@@ -233,6 +235,20 @@ pub(super) fn read(mut section: Section, seen: &mut Seen<'_>) -> Option<Listener
         max_connections,
         admission,
     })
+}
+
+fn read_forwarded_for(section: &mut Section) -> ForwardedFor {
+    let mode = section.choice("x_forwarded_for", &FORWARDED_FOR, ForwardedFor::Append);
+    if !section.or("x_forwarded_for_port", defaults::X_FORWARDED_FOR_PORT) {
+        return mode;
+    }
+    if mode != ForwardedFor::Append {
+        section.problem(
+            "x_forwarded_for_port",
+            "is for x_forwarded_for = \"append\"",
+        );
+    }
+    ForwardedFor::AppendWithPort
 }
 
 fn read_http2(section: &mut Section, protocol: Protocol) -> bool {

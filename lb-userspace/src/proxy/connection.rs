@@ -140,7 +140,11 @@ async fn serve_http(proxy: Arc<Proxy>, arrived: Arrived) {
         },
     };
     let subject = proxy.listener.tells_subjects().then(|| stream.subject());
-    let told = Told::new(caller.said, subject.flatten());
+    let told = Told::new(
+        caller.said,
+        proxy.listener.x_forwarded_for,
+        subject.flatten(),
+    );
     if stream.speaks_http2() {
         Box::pin(http2::serve(proxy, stream, caller, told)).await;
         return drop(admitted);

@@ -1,6 +1,8 @@
 //! Headers that belong to one hop, and those that tell the target of the client
 //! (RFC 9110 section 7.6).
 
+use std::net::SocketAddr;
+
 use http::HeaderMap;
 use http::header::{
     AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE,
@@ -60,7 +62,8 @@ const FORWARDED_MAX: usize = 30;
 /// What targets are told of a client, written once for all its requests.
 #[derive(Debug, Clone)]
 pub(super) struct Told {
-    address: HeaderValue,
+    /// Where it is.
+    client: HeaderValue,
     /// The port that it has come to.
     port: HeaderValue,
     /// Of its certificate, where targets are told.
@@ -68,11 +71,21 @@ pub(super) struct Told {
 }
 
 impl Told {
-    pub(super) fn new(ends: Ends, subject: Option<HeaderValue>) -> Self {
-        let address = HeaderValue::try_from(ends.client.ip().to_string());
+    pub(super) fn new(ends: Ends, mode: ForwardedFor, subject: Option<HeaderValue>) -> Self {
+        let address = ends.client.ip();
+        let client = match mode {
+            // Anew: an interface that the socket's address names is nothing to others.
+            ForwardedFor::AppendWithPort => {
+                SocketAddr::new(address, ends.client.port()).to_string()
+            }
+            ForwardedFor::Append | ForwardedFor::Preserve | ForwardedFor::Remove => {
+                address.to_string()
+            }
+        };
         Self {
             // An address is text, and so a value.
-            address: address.unwrap_or_else(|_| HeaderValue::from_static("unknown")),
+            client: HeaderValue::try_from(client)
+                .unwrap_or_else(|_| HeaderValue::from_static("unknown")),
             port: HeaderValue::from(ends.local.port()),
             subject,
         }
@@ -170,7 +183,7 @@ pub(super) fn forwarded(
     told: &Told,
 ) -> Result<(), Fault> {
     match mode {
-        ForwardedFor::Append => append(headers, &told.address)?,
+        ForwardedFor::Append | ForwardedFor::AppendWithPort => append(headers, &told.client)?,
         ForwardedFor::Preserve => {}
         ForwardedFor::Remove => {
             headers.remove(X_FORWARDED_FOR);
@@ -187,15 +200,15 @@ pub(super) fn forwarded(
     Ok(())
 }
 
-fn append(headers: &mut HeaderMap, address: &HeaderValue) -> Result<(), Fault> {
+fn append(headers: &mut HeaderMap, client: &HeaderValue) -> Result<(), Fault> {
     let mut all: Vec<&[u8]> = tokens(headers, &X_FORWARDED_FOR).collect();
     if all.len() > FORWARDED_MAX {
         return Err(Fault::TooManyForwarded);
     }
     let value = if all.is_empty() {
-        address.clone()
+        client.clone()
     } else {
-        all.push(address.as_bytes());
+        all.push(client.as_bytes());
         HeaderValue::from_bytes(&all.join(&b", "[..]))
             .map_err(|_| Fault::Malformed("X-Forwarded-For is malformed"))?
     };
@@ -312,17 +325,45 @@ mod tests {
     }
 
     fn forwarded_for(mode: ForwardedFor, before: &[(&str, &str)]) -> Option<String> {
+        forwarded_for_of("198.51.100.7:999", mode, before)
+    }
+
+    fn forwarded_for_of(
+        client: &str,
+        mode: ForwardedFor,
+        before: &[(&str, &str)],
+    ) -> Option<String> {
         let mut headers = headers(before);
         let ends = Ends {
-            client: "198.51.100.7:999".parse().expect("an address"),
+            client: client.parse().expect("an address"),
             local: "192.0.2.1:80".parse().expect("an address"),
         };
         strip_request(&mut headers);
-        forwarded(&mut headers, mode, Protocol::Https, &Told::new(ends, None)).ok()?;
+        let told = Told::new(ends, mode, None);
+        forwarded(&mut headers, mode, Protocol::Https, &told).ok()?;
         assert_eq!(headers.get("x-forwarded-port").expect("a port"), "80");
         assert_eq!(headers.get("x-forwarded-proto").expect("a word"), "https");
         let value = headers.get("x-forwarded-for")?;
         Some(value.to_str().expect("text").to_owned())
+    }
+
+    #[test]
+    fn a_port_behind_the_address() {
+        let mode = ForwardedFor::AppendWithPort;
+        for (client, told) in [
+            ("198.51.100.7:999", "198.51.100.7:999"),
+            ("[2001:db8::1]:999", "[2001:db8::1]:999"),
+            ("[fe80::1%3]:999", "[fe80::1]:999"),
+        ] {
+            assert_eq!(forwarded_for_of(client, mode, &[]).as_deref(), Some(told));
+        }
+        let forged = [("x-forwarded-for", "1.2.3.4")];
+        assert_eq!(
+            forwarded_for(mode, &forged).as_deref(),
+            Some("1.2.3.4, 198.51.100.7:999")
+        );
+        let v6 = forwarded_for_of("[2001:db8::1]:999", ForwardedFor::Append, &[]);
+        assert_eq!(v6.as_deref(), Some("2001:db8::1"));
     }
 
     #[test]

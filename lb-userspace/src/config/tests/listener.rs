@@ -1,7 +1,7 @@
 //! `[[listener]]`, but for what has a file of its own.
 
 use super::{GOOD, complaints, https, with_listener};
-use crate::config::Config;
+use crate::config::{Config, ForwardedFor};
 use crate::tls::authority::Authority;
 
 #[test]
@@ -27,6 +27,28 @@ fn proxy_protocol_names_who_is_believed() {
             found.iter().any(|found| found.starts_with(&line)),
             "{found:?}"
         );
+    }
+}
+
+#[test]
+fn the_port_is_told_behind_an_address_that_is_appended() {
+    let mode = |lines: &str| {
+        let config = Config::parse(&with_listener(lines)).expect("a good configuration");
+        config.listeners[0].x_forwarded_for
+    };
+    assert_eq!(mode(""), ForwardedFor::Append);
+    assert_eq!(mode("x_forwarded_for_port = false"), ForwardedFor::Append);
+    assert_eq!(
+        mode("x_forwarded_for_port = true"),
+        ForwardedFor::AppendWithPort
+    );
+    for other in ["preserve", "remove"] {
+        let lines = format!("x_forwarded_for = '{other}'\nx_forwarded_for_port =");
+        assert_eq!(
+            complaints(&with_listener(&format!("{lines} true"))),
+            [r#"listener[0].x_forwarded_for_port: is for x_forwarded_for = "append""#]
+        );
+        mode(&format!("{lines} false"));
     }
 }
 
