@@ -3,6 +3,7 @@
 mod bodies;
 mod error_pages;
 mod heads;
+mod identity;
 mod slowness;
 mod trailers;
 mod upgrades;
