@@ -4,6 +4,7 @@
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_TYPE, HeaderValue, SEC_WEBSOCKET_VERSION};
 use http::{Response, StatusCode};
+use hyper::ext::ReasonPhrase;
 
 use super::body::Reply;
 use crate::config::ErrorPages;
@@ -116,6 +117,11 @@ impl Fault {
         let (content_type, body) = self.page(pages);
         let mut response = Response::new(Reply::bytes(body));
         *response.status_mut() = status;
+        if status.canonical_reason().is_none() {
+            // hyper knows none either, and would write `<none>`.
+            let phrase = ReasonPhrase::from_static(UNNAMED.as_bytes());
+            response.extensions_mut().insert(phrase);
+        }
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, content_type);
         if self.is_clients() {
@@ -152,8 +158,11 @@ impl Fault {
     }
 }
 
+/// The phrase of a code that HTTP does not know: of 463, ALB's.
+const UNNAMED: &str = "Refused";
+
 fn reason_phrase(status: StatusCode) -> &'static str {
-    status.canonical_reason().unwrap_or("Refused")
+    status.canonical_reason().unwrap_or(UNNAMED)
 }
 
 #[cfg(test)]

@@ -71,7 +71,10 @@ async fn more_than_thirty_addresses_are_463_whatever_is_done_with_them() {
         let mut client = lab.dial().await;
         send(&mut client, naming(31)).await;
         let told = head(&mut client).await;
-        assert!(told.starts_with("HTTP/1.1 463 "), "{mode:?}: {told}");
+        assert!(
+            told.starts_with("HTTP/1.1 463 Refused\r\n"),
+            "{mode:?}: {told}"
+        );
         unasked(&lab);
         let line = r#"limpet_rejected_total{listener="secure",reason="too_many_forwarded"} 1"#;
         lab.counted(line).await;
