@@ -31,7 +31,7 @@ const KEPT: Case = Case {
 };
 
 /// In the order they are measured and shown.
-pub(super) const CASES: [Case; 9] = [
+pub(super) const CASES: [Case; 11] = [
     KEPT,
     Case {
         name: "http, 100 KB",
@@ -41,6 +41,12 @@ pub(super) const CASES: [Case; 9] = [
     Case {
         name: "http, 1 KB, new connections",
         fresh: true,
+        ..KEPT
+    },
+    Case {
+        name: "http, 100 KB, new connections",
+        fresh: true,
+        path: "/100k",
         ..KEPT
     },
     Case {
@@ -58,6 +64,13 @@ pub(super) const CASES: [Case; 9] = [
         name: "https, 1 KB, new connections",
         tls: true,
         fresh: true,
+        ..KEPT
+    },
+    Case {
+        name: "https, 100 KB, new connections",
+        tls: true,
+        fresh: true,
+        path: "/100k",
         ..KEPT
     },
     Case {
