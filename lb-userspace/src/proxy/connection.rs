@@ -28,6 +28,7 @@ use super::framing::Framing;
 use super::gate::URI_MAX;
 use super::headers::Told;
 use super::http2;
+use super::last_seal::LastSeal;
 use super::pace::{Expired, Pace, PacedStream};
 use super::proxy_header::{self, Ends};
 use super::stream;
@@ -53,14 +54,16 @@ pub(super) const HYPERS_HEADERS: usize = 100;
 pub(super) struct Peer {
     pub(super) caller: Caller,
     pub(super) told: Told,
+    pub(super) last_seal: Arc<LastSeal>,
     tunnel: Mutex<Option<Box<Tunnel>>>,
 }
 
 impl Peer {
-    pub(super) fn new(caller: Caller, told: Told) -> Self {
+    pub(super) fn new(caller: Caller, told: Told, last_seal: Arc<LastSeal>) -> Self {
         Self {
             caller,
             told,
+            last_seal,
             tunnel: Mutex::new(None),
         }
     }
@@ -153,7 +156,7 @@ async fn serve_http(proxy: Arc<Proxy>, arrived: Arrived) {
         proxy.shared.limits.header_timeout,
         proxy.listener.idle_timeout,
     );
-    let peer = Arc::new(Peer::new(caller, told));
+    let peer = Arc::new(Peer::new(caller, told, Arc::default()));
     let service = Handler {
         proxy: proxy.clone(),
         peer: peer.clone(),

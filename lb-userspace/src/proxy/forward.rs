@@ -46,7 +46,7 @@ pub(super) async fn forward(
     body: Upload,
     books: &mut Books,
 ) -> Result<Response<Reply>, Fault> {
-    let mut session = Session::open(route, head, peer.caller.said.client.ip());
+    let mut session = Session::open(route, head, peer.caller.said.client.ip(), &peer.last_seal);
     h2c::note_trailers(head);
     let nominated = headers::strip_request(&mut head.headers);
     headers::forwarded(

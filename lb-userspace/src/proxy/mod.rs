@@ -31,6 +31,7 @@ mod h2c_websocket;
 mod handler;
 mod headers;
 mod http2;
+mod last_seal;
 mod leg;
 mod pace;
 mod pool;

@@ -55,7 +55,7 @@ fn source(number: u32) -> IpAddr {
 /// A request of nobody yet: its way to a target, and the cookie of the answer.
 fn begin(route: &Route, number: u32) -> Option<http::HeaderValue> {
     let (mut head, ()) = Request::new(()).into_parts();
-    let session = Session::open(route, &mut head, source(number));
+    let session = Session::open(route, &mut head, source(number), &LastSeal::default());
     let Turn::Target(target, _) = session.turn() else {
         return None;
     };
@@ -78,7 +78,7 @@ fn measure_group(targets: u32) {
         let mut head = Request::new(()).into_parts().0;
         head.headers
             .insert(COOKIE, cookie.parse().expect("a value"));
-        let session = Session::open(&sticky, &mut head, source(number));
+        let session = Session::open(&sticky, &mut head, source(number), &LastSeal::default());
         assert!(matches!(black_box(session.turn()), Turn::Target(..)));
     });
     measure("no cookie: round robin, cookie sealed", |number| {

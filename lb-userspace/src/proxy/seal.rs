@@ -3,6 +3,8 @@
 //! Clock, randomness and keys are arguments; the same secret on two balancers
 //! opens each other's cookies.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chacha20::cipher::consts::U10;
@@ -41,14 +43,31 @@ pub(crate) struct Payload {
 
 /// The keys: the first seals, all open.
 pub(crate) struct Keyring {
+    id: RingId,
     keys: Vec<Key>,
+}
+
+/// Tells one ring of this process from all others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct RingId(u64);
+
+impl RingId {
+    fn next() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
 }
 
 impl Keyring {
     pub(crate) fn new(secrets: &[Secret]) -> Self {
         Self {
+            id: RingId::next(),
             keys: secrets.iter().map(key).collect(),
         }
+    }
+
+    pub(super) fn id(&self) -> RingId {
+        self.id
     }
 
     /// Seals with the first key; `None` only on an empty ring.

@@ -10,6 +10,7 @@ use http::{Response, request};
 use tokio::time::Instant;
 
 use super::fault::Fault;
+use super::last_seal::LastSeal;
 use super::route::Route;
 use super::seal::Nonce;
 use super::stickiness::{Answered, Asked, Claim, Ear, Stickiness, Verdict};
@@ -55,7 +56,12 @@ impl Turn {
 
 impl<'a> Session<'a> {
     /// Reads whose the request is, and hides from whatever target is chosen what is ours.
-    pub(super) fn open(route: &'a Route, head: &mut request::Parts, source: IpAddr) -> Self {
+    pub(super) fn open(
+        route: &'a Route,
+        head: &mut request::Parts,
+        source: IpAddr,
+        last_seal: &LastSeal,
+    ) -> Self {
         let targets = route.group.snapshot();
         let came = now();
         let mut claim = Claim::default();
@@ -63,6 +69,7 @@ impl<'a> Session<'a> {
             claim = stickiness.read(Asked {
                 head,
                 source,
+                last_seal,
                 route,
                 targets: &targets,
                 now: came,

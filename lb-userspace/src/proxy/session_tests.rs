@@ -30,7 +30,12 @@ fn route(targets: u8) -> Arc<Route> {
 
 fn session(route: &Route) -> Session<'_> {
     let (mut head, ()) = Request::new(()).into_parts();
-    Session::open(route, &mut head, Ipv4Addr::LOCALHOST.into())
+    Session::open(
+        route,
+        &mut head,
+        Ipv4Addr::LOCALHOST.into(),
+        &LastSeal::default(),
+    )
 }
 
 /// One that belongs to this target.

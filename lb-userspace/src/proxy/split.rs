@@ -7,6 +7,7 @@ use std::time::Duration;
 use http::HeaderMap;
 use http::header::HeaderValue;
 
+use super::last_seal::LastSeal;
 use super::route::Route;
 use super::seal::{Keyring, Payload};
 use super::session::{nonce, now};
@@ -84,7 +85,9 @@ impl Split {
         let Some(cookie) = &self.cookie else {
             return Some((self.turn()?, None));
         };
-        let (_, kept) = cookie.sealed.read(headers, cookie.set, now());
+        let (_, kept) = cookie
+            .sealed
+            .read(headers, &LastSeal::default(), cookie.set, now());
         cookie.sealed.hide(headers);
         if let Some(route) = kept.and_then(|id| self.find(id)) {
             return Some((route, None));

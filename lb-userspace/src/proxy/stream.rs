@@ -16,6 +16,7 @@ use super::connection::{Arrived, uncover};
 use super::dial;
 use super::fault::Fault;
 use super::forward::connect_fault;
+use super::last_seal::LastSeal;
 use super::route::Route;
 use super::rules::Action;
 use super::session::Session;
@@ -121,7 +122,12 @@ async fn open(
     let (mut head, ()) = Request::new(()).into_parts();
     let (route, _) = split.choose(&mut head.headers).ok_or(Fault::NoTarget)?;
     line.note(|record| record.target_group = Some(route.group.name.clone()));
-    let mut session = Session::open(route, &mut head, caller.said.client.ip());
+    let mut session = Session::open(
+        route,
+        &mut head,
+        caller.said.client.ip(),
+        &LastSeal::default(),
+    );
     let connected = connect(proxy, caller, route, &mut session, line).await;
     books::verdict(proxy, route, &session, line);
     let (target, in_flight, stream, candidate) = connected?;

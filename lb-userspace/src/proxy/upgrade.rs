@@ -43,7 +43,7 @@ pub(super) async fn upgrade(
     offer: &Offer,
     books: &mut Books,
 ) -> Result<Response<Reply>, Fault> {
-    let mut session = Session::open(route, head, peer.caller.said.client.ip());
+    let mut session = Session::open(route, head, peer.caller.said.client.ip(), &peer.last_seal);
     headers::strip_request(&mut head.headers);
     head.headers.remove(CONTENT_LENGTH);
     websocket::mark_upgrade(&mut head.headers);

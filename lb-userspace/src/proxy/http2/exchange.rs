@@ -20,7 +20,6 @@ use super::request;
 use super::socket::Socket;
 use super::upload::{Moved, Upload};
 use crate::proxy::body::{self, Reply};
-use crate::proxy::connection::Peer;
 use crate::proxy::headers;
 use crate::proxy::pace::{CLIENT_SLOW, IDLE};
 use crate::proxy::tunnel::Tunnel;
@@ -46,7 +45,7 @@ pub(super) async fn run(
     let proxy = &client.proxy;
     let read = request::arrange(&mut head, &proxy.shared.limits);
     let request = (head, body::Upload::Http2(upload));
-    let peer = Peer::new(client.caller, client.told.clone());
+    let peer = client.peer();
     let response = tokio::select! {
         // First: what has been taken back already is not begun.
         biased;

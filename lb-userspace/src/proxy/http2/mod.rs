@@ -54,6 +54,7 @@ use super::connection::Peer;
 use super::dial::Caller;
 use super::fault::Fault;
 use super::headers::Told;
+use super::last_seal::LastSeal;
 use super::wire::Wire;
 use crate::access::Record;
 use crate::drain::Stage;
@@ -90,7 +91,15 @@ struct Client {
     proxy: Arc<Proxy>,
     caller: Caller,
     told: Told,
+    last_seal: Arc<LastSeal>,
     conduct: Arc<Conduct>,
+}
+
+impl Client {
+    /// Of one of its streams.
+    fn peer(&self) -> Peer {
+        Peer::new(self.caller, self.told.clone(), self.last_seal.clone())
+    }
 }
 
 type Http2 = Connection<Batched<Gentle>, Bytes>;
@@ -120,6 +129,7 @@ pub(super) async fn serve(proxy: Arc<Proxy>, stream: Wire, caller: Caller, told:
         proxy: proxy.clone(),
         caller,
         told,
+        last_seal: Arc::default(),
         conduct: Conduct::new(),
     });
     let end = drive(&client, &mut connection, &batch).await;
@@ -206,7 +216,7 @@ fn report(client: &Client, refusals: &Refusals) {
     for refusal in refusals.take() {
         match refusal {
             Refusal::TooLarge => {
-                let peer = Peer::new(client.caller, client.told.clone());
+                let peer = client.peer();
                 client.proxy.count_fault(&peer, Fault::HeadersTooLarge);
             }
             Refusal::Malformed => turn_away(&client.proxy, client.caller, MALFORMED.reason()),

@@ -28,7 +28,10 @@ impl AppCookie {
             return Claim::default();
         }
         let session = Some(Session::Cookie);
-        match self.own.open(headers, asked.route.group.id, asked.now) {
+        match self
+            .own
+            .open(headers, asked.last_seal, asked.route.group.id, asked.now)
+        {
             Ok(Opened { target, is_aging }) => Claim {
                 verdict: Verdict::Valid,
                 target: Some(target),

@@ -5,6 +5,7 @@ use http::HeaderMap;
 use http::header::HeaderValue;
 
 use super::super::cookie;
+use super::super::last_seal::LastSeal;
 use super::super::seal::{Keyring, Nonce, Payload};
 use super::{Answered, Verdict};
 use crate::config::{self, Protocol, SameSite};
@@ -42,8 +43,14 @@ impl LbCookie {
     }
 
     /// What the request's cookies say: the first that opens wins.
-    pub(crate) fn read(&self, headers: &HeaderMap, group: u64, now: u64) -> (Verdict, Option<u64>) {
-        match self.open(headers, group, now) {
+    pub(in super::super) fn read(
+        &self,
+        headers: &HeaderMap,
+        last: &LastSeal,
+        group: u64,
+        now: u64,
+    ) -> (Verdict, Option<u64>) {
+        match self.open(headers, last, group, now) {
             Ok(opened) => (Verdict::Valid, Some(opened.target)),
             Err(verdict) => (verdict, None),
         }
@@ -53,13 +60,14 @@ impl LbCookie {
     pub(super) fn open(
         &self,
         headers: &HeaderMap,
+        last: &LastSeal,
         group: u64,
         now: u64,
     ) -> Result<Opened, Verdict> {
         let mut verdict = Verdict::None;
         for value in cookie::values(headers, &self.name) {
             verdict = Verdict::Invalid;
-            if let Some(payload) = self.keys.open(value) {
+            if let Some(payload) = last.open(&self.keys, value) {
                 return self.judge(payload, group, now);
             }
         }
@@ -164,7 +172,7 @@ mod tests {
     fn verdict(cookies: &str, now: u64) -> (Verdict, Option<u64>) {
         let mut headers = HeaderMap::new();
         headers.insert(COOKIE, cookies.parse().expect("a header value"));
-        lb_cookie(SameSite::Lax, Protocol::Http).read(&headers, GROUP, now)
+        lb_cookie(SameSite::Lax, Protocol::Http).read(&headers, &LastSeal::default(), GROUP, now)
     }
 
     #[test]

@@ -13,6 +13,7 @@ use self::app_cookie::AppCookie;
 use self::carried_id::CarriedId;
 pub(super) use self::handshake::Ear;
 pub(crate) use self::lb_cookie::LbCookie;
+use super::last_seal::LastSeal;
 use super::route::Route;
 use super::seal::{Keyring, Nonce, Payload};
 use crate::config::{self, Protocol, StickinessMode};
@@ -69,6 +70,8 @@ enum Mode {
 pub(super) struct Asked<'a> {
     pub(super) head: &'a request::Parts,
     pub(super) source: std::net::IpAddr,
+    /// Of the same connection.
+    pub(super) last_seal: &'a LastSeal,
     pub(super) route: &'a Route,
     pub(super) targets: &'a Snapshot,
     /// Seconds since 1970.
@@ -141,8 +144,8 @@ impl Stickiness {
     pub(super) fn read(&self, asked: Asked<'_>) -> Claim {
         match &self.mode {
             Mode::LbCookie(cookie) => {
-                let (verdict, target) =
-                    cookie.read(&asked.head.headers, asked.route.group.id, asked.now);
+                let (headers, group) = (&asked.head.headers, asked.route.group.id);
+                let (verdict, target) = cookie.read(headers, asked.last_seal, group, asked.now);
                 Claim {
                     verdict,
                     target,

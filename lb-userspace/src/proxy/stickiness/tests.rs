@@ -60,6 +60,7 @@ fn read(route: &Route, head: &request::Parts, now: u64) -> Claim {
     stickiness.read(Asked {
         head,
         source: CLIENT,
+        last_seal: &LastSeal::default(),
         route,
         targets: &route.group.snapshot(),
         now,
