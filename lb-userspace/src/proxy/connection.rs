@@ -183,18 +183,14 @@ async fn serve_http(proxy: Arc<Proxy>, arrived: Arrived) {
     match end {
         End::Done(Ok(())) => close_gently(stream).await,
         End::Done(Err(error)) if error.is_parse() => {
-            let unanswered = pace.owes_nothing();
-            let fault = unparsed(&error, &pace.head_read());
-            proxy.count_fault(&peer, fault);
-            if unanswered {
-                refuse(stream, fault, &proxy.listener.error_pages).await;
-            } else {
-                close_gently(stream).await;
-            }
+            let fault = unparsed(&error, &pace.head_seen());
+            decline(&proxy, &peer, &pace, stream, fault).await;
         }
         End::Expired(Expired::Head) => {
-            proxy.count_fault(&peer, Fault::ClientSlow);
-            refuse(stream, Fault::ClientSlow, &proxy.listener.error_pages).await;
+            decline(&proxy, &peer, &pace, stream, Fault::ClientSlow).await;
+        }
+        End::Expired(Expired::Idle) if is_begun(&parts.read_buf) => {
+            decline(&proxy, &peer, &pace, stream, Fault::ClientSlow).await;
         }
         End::Expired(Expired::Idle) => stream.take_leave().await,
         // An end would wait behind what the client does not take, as long as it likes, and
@@ -325,6 +321,24 @@ fn unparsed(error: &hyper::Error, head: &Framing) -> Fault {
         Fault::UriTooLong
     } else {
         Fault::HeadersTooLarge
+    }
+}
+
+/// Whether a head has begun behind the last request. What hyper has read of one that was sent
+/// along with that request cannot be told from the request's own body, but once hyper is gone.
+fn is_begun(unread: &[u8]) -> bool {
+    // Empty lines in front of a head are allowed, and so behind a body.
+    !unread.trim_ascii_start().is_empty()
+}
+
+/// Answers, in place of a request that could not be read, unless a word of ours would stand
+/// in the midst of another answer.
+async fn decline(proxy: &Arc<Proxy>, peer: &Peer, pace: &Pace, stream: Wire, fault: Fault) {
+    proxy.count_fault(peer, fault);
+    if pace.owes_nothing() {
+        refuse(stream, fault, &proxy.listener.error_pages).await;
+    } else {
+        close_gently(stream).await;
     }
 }
 

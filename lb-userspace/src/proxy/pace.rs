@@ -8,6 +8,10 @@
 //! ```
 //! `Waiting` has no limit here: the target's is `response_timeout`. An answer may be
 //! written before the request's body has ended; then `Body` lasts until that has.
+//!
+//! A head that begins in the same bytes as the request before it ends is not seen to begin: the
+//! connection is `Idle` until a byte more of it comes. If none does, it is told from none when
+//! that expires.
 
 use std::io;
 use std::pin::Pin;
@@ -104,6 +108,11 @@ impl Pace {
         let mut state = self.lock();
         state.phase = Phase::Waiting;
         std::mem::take(&mut state.framing)
+    }
+
+    /// What has been seen of the framing of a head that is not whole.
+    pub(super) fn head_seen(&self) -> Framing {
+        self.lock().framing
     }
 
     /// The answer begins `now`; what is returned marks its end when it is dropped.

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::{FLOOD, HOUR, PATIENCE, POST, asked, piece, send, unasked};
+use super::{FLOOD, HOUR, OK, PATIENCE, POST, asked, piece, send, unasked};
 use crate::config::{Limits, Protocol};
 use crate::proxy::tls_lab::{Lab, limits};
 
@@ -22,6 +23,46 @@ async fn a_slow_head_is_408_and_reaches_nobody() {
     client.read_to_string(&mut told).await.expect("an answer");
     assert!(told.starts_with("HTTP/1.1 408 "), "{told}");
     unasked(&lab);
+}
+
+#[tokio::test]
+async fn a_slow_head_behind_another_request_is_408() {
+    let mut all = JoinSet::new();
+    for framing in [
+        "\r\n",
+        "Content-Length: 4\r\n\r\nbody",
+        "Transfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n",
+    ] {
+        for (behind, late) in [
+            ("GET / HTTP/1.1\r\nHost: a.te", true),
+            ("G", true),
+            ("\r\n", false),
+            ("", false),
+        ] {
+            all.spawn(is_late(format!("{POST}{framing}{behind}"), late));
+        }
+    }
+    all.join_all().await;
+}
+
+/// Sends no more than this, a whole request and what is behind it; whether that is too late,
+/// or nothing.
+async fn is_late(request: String, late: bool) {
+    let lab = Lab::of(Protocol::Http, Duration::from_secs(1)).await;
+    let (mut client, mut target, _) = asked(&lab, &request).await;
+    send(&mut target, OK).await;
+    let mut told = String::new();
+    client.read_to_string(&mut told).await.expect("answers");
+    let (first, second) = told.split_once("hi").expect("an answer");
+    assert!(first.starts_with("HTTP/1.1 200 "), "{request:?}: {told}");
+    if late {
+        assert!(second.starts_with("HTTP/1.1 408 "), "{request:?}: {told}");
+    } else {
+        assert_eq!(second, "", "{request:?}");
+    }
+    let slow = r#"limpet_rejected_total{listener="secure",reason="client_slow"}"#;
+    let metrics = lab.metrics.render().expect("metrics");
+    assert_eq!(metrics.contains(slow), late, "{request:?}: {metrics}");
 }
 
 #[tokio::test]
