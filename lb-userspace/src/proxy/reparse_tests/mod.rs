@@ -58,9 +58,11 @@ async fn what_is_forwarded_means_the_same_to_every_parser() {
         .flatten()
         .filter(|one| one.whole)
         .collect();
-    let next = whole.iter().filter(|one| one.target == "/next").count();
+    let next: Vec<&&Read> = whole.iter().filter(|one| one.target == "/next").collect();
     let both = rows.iter().filter(|(_, fate)| matches!(fate, Both(_)));
-    assert_eq!(next, both.count());
+    assert_eq!(next.len(), both.count());
+    assert!(next.iter().all(|one| one.body.is_empty()), "{next:?}");
+    assert!(whole.iter().all(|one| one.target != "/hidden"));
     for (row, (request, fate)) in rows.iter().enumerate() {
         let path = format!("/{row}");
         let mine: Vec<&&Read> = whole.iter().filter(|one| one.target == path).collect();
