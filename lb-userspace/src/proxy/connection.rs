@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Poll, ready};
 use std::time::Duration;
 
-use http::header::{CONNECTION, HeaderValue};
+use http::header::{CONNECTION, HeaderValue, TE, TRAILER};
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -26,7 +26,7 @@ use super::dial::Caller;
 use super::fault::Fault;
 use super::framing::Framing;
 use super::gate::URI_MAX;
-use super::headers::Told;
+use super::headers::{self, Told};
 use super::http2;
 use super::last_seal::LastSeal;
 use super::pace::{Expired, Pace, PacedStream};
@@ -381,6 +381,7 @@ impl Service<Request<Incoming>> for Handler {
         let until = self.until;
         Box::pin(async move {
             let read = pace.head_read().check();
+            let takes_trailers = headers::has_token(request.headers(), &TE, "trailers");
             let (head, body) = request.into_parts();
             let request = (head, Upload::http1(body, &pace));
             let mut response = proxy.handle(&peer, request, read).await;
@@ -389,6 +390,10 @@ impl Service<Request<Incoming>> for Handler {
             if until <= now && !switched {
                 let headers = response.headers_mut();
                 headers.insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            if !takes_trailers {
+                // hyper keeps them back (RFC 9110 section 6.5.1): nobody is to wait for them.
+                response.headers_mut().remove(TRAILER);
             }
             response.body_mut().pace(pace.answering(now));
             Ok(response)

@@ -1,6 +1,6 @@
 //! Trailers, of requests and of answers.
 
-use super::{OK, POST, asked, lab, send};
+use super::{GET, OK, POST, asked, lab, send};
 use crate::proxy::tls_lab::head;
 
 #[tokio::test]
@@ -30,9 +30,24 @@ async fn trailers_of_an_answer() {
     let answer = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n\
                   5\r\nhello\r\n0\r\nX-Sum: 7\r\n\r\n";
     send(&mut target, answer).await;
-    head(&mut client).await;
+    assert!(head(&mut client).await.contains("Trailer: X-Sum\r\n"));
     let body = head(&mut client).await;
     assert_eq!(body.to_lowercase(), "5\r\nhello\r\n0\r\nx-sum: 7\r\n\r\n");
+}
+
+#[tokio::test]
+async fn trailers_that_a_client_does_not_take_are_not_announced() {
+    let lab = lab().await;
+    let (mut client, mut target, _) = asked(&lab, GET).await;
+    let answer = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n\
+                  5\r\nhello\r\n0\r\nX-Sum: 7\r\n\r\n";
+    send(&mut target, answer).await;
+    let told = head(&mut client).await.to_lowercase();
+    assert!(
+        told.starts_with("http/1.1 200 ") && !told.contains("trailer"),
+        "{told}"
+    );
+    assert_eq!(head(&mut client).await, "5\r\nhello\r\n0\r\n\r\n");
 }
 
 #[tokio::test]
