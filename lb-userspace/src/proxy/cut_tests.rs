@@ -11,9 +11,10 @@ use tokio::time::{sleep, timeout};
 
 use super::http1_tests::{GET, PATIENCE, asked, send};
 use super::http2::lab::{self, Client};
-use super::tls_lab::{Lab, head, listener};
+use super::tls_lab::{Lab, head, limits, listener};
 use crate::access::AccessLog;
-use crate::config::{Config, Listener, Protocol};
+use crate::config::{Config, Limits, Listener, Protocol, TargetGroup};
+use crate::tls::authority::Authority;
 
 /// After this a connection has stood still.
 const STILL: Duration = Duration::from_secs(1);
@@ -29,6 +30,18 @@ pub(super) struct Logged {
 
 impl Logged {
     pub(super) async fn new(protocol: Protocol) -> Self {
+        let listener = Listener {
+            protocol,
+            ..listener(STILL)
+        };
+        Self::toward(listener, limits(), |_, _| {}).await
+    }
+
+    pub(super) async fn toward(
+        listener: Listener,
+        limits: Limits,
+        change: impl FnOnce(&Authority, &mut TargetGroup),
+    ) -> Self {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = format!("limpet-cut-{}-{number}.log", std::process::id());
@@ -40,11 +53,7 @@ impl Logged {
         let config = Config::parse(&text).expect("a good configuration");
         let lost = IntCounter::new("lost", "lines").expect("a counter");
         let access = AccessLog::start(&config.log.access, lost).expect("an access log");
-        let listener = Listener {
-            protocol,
-            ..listener(STILL)
-        };
-        let lab = Lab::logged(listener, access).await;
+        let lab = Lab::logged(listener, limits, access, change).await;
         Self { lab, file }
     }
 

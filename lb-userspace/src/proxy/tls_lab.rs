@@ -83,9 +83,14 @@ impl Lab {
         Self::trusted(Authority::new(), listener, limits, change).await
     }
 
-    /// With this access log.
-    pub(super) async fn logged(listener: Listener, access: AccessLog) -> Self {
-        Self::built(Authority::new(), listener, limits(), access, |_, _| {}).await
+    /// The same with this access log.
+    pub(super) async fn logged(
+        listener: Listener,
+        limits: Limits,
+        access: AccessLog,
+        change: impl FnOnce(&Authority, &mut TargetGroup),
+    ) -> Self {
+        Self::built(Authority::new(), listener, limits, access, change).await
     }
 
     async fn trusted(
@@ -176,12 +181,13 @@ impl Lab {
         Self::trusted(authority, listener, limits(), |_, _| {}).await
     }
 
-    /// A client with a certificate of this common name.
-    pub(super) async fn client_named(&self, common_name: &str) -> Client {
+    /// A client of this protocol with a certificate of this common name.
+    pub(super) async fn client_named(&self, common_name: &str, alpn: &str) -> Client {
         let versions = rustls::ALL_VERSIONS;
-        let config = self
+        let mut config = self
             .authority
             .client_named(&self.authority, common_name, versions);
+        config.alpn_protocols = vec![alpn.as_bytes().to_vec()];
         let name = ServerName::try_from("a.test").expect("a name");
         let stream = self.dial().await;
         let connected = TlsConnector::from(Arc::new(config)).connect(name, stream);

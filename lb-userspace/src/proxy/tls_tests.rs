@@ -9,6 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::tls_lab::{Lab, head, read};
 use crate::config::Protocol;
 use crate::dataplane::Refusal;
+use crate::tls;
 
 const HOUR: Duration = Duration::from_secs(3600);
 /// Far more than the buffers of sockets and of TLS hold.
@@ -262,10 +263,10 @@ async fn targets_are_told_whose_certificate_it_was_and_nothing_else() {
     for upgrade in ["", UPGRADE] {
         for (mut client, subject) in [
             (
-                lab.client_named("alice").await,
+                lab.client_named("alice", tls::HTTP1).await,
                 Some("CN=alice,O=Example\\, Inc."),
             ),
-            (lab.client_named(odd).await, Some(told)),
+            (lab.client_named(odd, tls::HTTP1).await, Some(told)),
             (lab.client().await, None),
         ] {
             let request = format!(

@@ -5,6 +5,7 @@ mod error_pages;
 mod heads;
 mod identity;
 mod slowness;
+mod timeouts;
 mod trailers;
 mod upgrades;
 

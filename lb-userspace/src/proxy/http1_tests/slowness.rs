@@ -7,8 +7,8 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::{FLOOD, HOUR, OK, PATIENCE, POST, asked, piece, send, unasked};
-use crate::config::{Limits, Protocol};
-use crate::proxy::tls_lab::{Lab, limits};
+use crate::config::{Limits, Listener, Protocol};
+use crate::proxy::tls_lab::{Lab, limits, listener};
 
 #[tokio::test]
 async fn a_slow_head_is_408_and_reaches_nobody() {
@@ -63,6 +63,36 @@ async fn is_late(request: String, late: bool) {
     let slow = r#"limpet_rejected_total{listener="secure",reason="client_slow"}"#;
     let metrics = lab.metrics.render().expect("metrics");
     assert_eq!(metrics.contains(slow), late, "{request:?}: {metrics}");
+}
+
+#[tokio::test]
+async fn who_is_slow_to_say_who_the_client_is_gets_no_word() {
+    let limits = Limits {
+        header_timeout: Duration::from_millis(50),
+        ..limits()
+    };
+    let listener = Listener {
+        protocol: Protocol::Http,
+        proxies: vec!["127.0.0.0/8".parse().expect("a network")],
+        ..listener(HOUR)
+    };
+    let lab = Lab::at(listener, limits).await;
+    let begun = [
+        "",
+        "PROXY TCP4 198.51.100.7",
+        "\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c",
+    ];
+    for (number, begun) in (1..).zip(begun) {
+        let mut client = lab.dial().await;
+        send(&mut client, begun).await;
+        let ended = timeout(PATIENCE, client.read_u8()).await;
+        // What was not taken yet makes the end a reset.
+        assert!(ended.expect("an end").is_err(), "{begun:?}");
+        let reason = r#"listener="secure",reason="client_slow""#;
+        lab.counted(&format!("limpet_rejected_total{{{reason}}} {number}"))
+            .await;
+    }
+    unasked(&lab);
 }
 
 #[tokio::test]

@@ -23,7 +23,16 @@ impl Client {
     }
 
     pub(super) async fn built(lab: &Lab, builder: &h2::client::Builder) -> Self {
-        let stream = lab.client_of(tls::HTTP2).await;
+        Self::over(lab.client_of(tls::HTTP2).await, builder).await
+    }
+
+    /// With a certificate of this common name.
+    pub(super) async fn named(lab: &Lab, common_name: &str) -> Self {
+        let stream = lab.client_named(common_name, tls::HTTP2).await;
+        Self::over(stream, &h2::client::Builder::new()).await
+    }
+
+    async fn over(stream: tls_lab::Client, builder: &h2::client::Builder) -> Self {
         let (sender, connection) = builder.handshake(stream).await.expect("a connection");
         Self {
             sender,

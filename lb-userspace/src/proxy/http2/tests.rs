@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use h2::Reason;
+use h2::ext::Protocol as Extended;
 use http::{HeaderMap, Request, StatusCode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -56,6 +57,39 @@ async fn a_request_and_the_next_of_its_session() {
     lab.counted(r#"limpet_stickiness_total{target_group="chat",verdict="valid"} 1"#)
         .await;
     lab.counted(r#"limpet_requests_total{code="200",listener="secure",origin="target",target_group="chat"} 2"#).await;
+}
+
+#[tokio::test]
+async fn targets_are_told_whose_certificate_it_was() {
+    let lab = Lab::telling_subjects().await;
+    for (mut client, subject) in [
+        (
+            Client::named(&lab, "alice").await,
+            Some("CN=alice,O=Example\\, Inc."),
+        ),
+        (Client::new(&lab).await, None),
+    ] {
+        client.extended().await;
+        let socket = Request::connect("https://a.test/")
+            .extension(Extended::from_static("websocket"))
+            .header("sec-websocket-version", "13");
+        for (request, whole) in [(get("/"), true), (socket, false)] {
+            let request = request
+                .header("x-client-cert-subject", "CN=mallory")
+                .header("x_client_cert_subject", "CN=mallory");
+            let request = request.body(()).expect("a request");
+            client.ready().await;
+            let _asking = client.sender.send_request(request, whole).expect("sent");
+            let (_target, asked) = asked(&lab).await;
+            let asked = asked.replace('_', "-");
+            let lines = asked.lines().filter_map(|line| line.split_once(": "));
+            let told: Vec<&str> = lines
+                .filter(|(name, _)| *name == "x-client-cert-subject")
+                .map(|(_, value)| value)
+                .collect();
+            assert_eq!(told, Vec::from_iter(subject), "{asked}");
+        }
+    }
 }
 
 #[tokio::test]
