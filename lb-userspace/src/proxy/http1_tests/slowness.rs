@@ -53,7 +53,7 @@ async fn is_late(request: String, late: bool) {
     send(&mut target, OK).await;
     let mut told = String::new();
     client.read_to_string(&mut told).await.expect("answers");
-    let (first, second) = told.split_once("hi").expect("an answer");
+    let (first, second) = told.split_once("\r\n\r\nhi").expect("an answer");
     assert!(first.starts_with("HTTP/1.1 200 "), "{request:?}: {told}");
     if late {
         assert!(second.starts_with("HTTP/1.1 408 "), "{request:?}: {told}");
