@@ -131,3 +131,14 @@ fn the_example_is_a_good_file() {
     let config = Config::parse(text).expect("a good configuration");
     assert_eq!(config.target_groups[0].targets.len(), 2);
 }
+
+#[test]
+fn the_first_example_is_sticky() {
+    let text = include_str!("../../../../README.md");
+    let (_, text) = text.split_once("```toml\n").expect("an example");
+    let (text, _) = text.split_once("```").expect("its end");
+    let config = Config::parse(text).expect("a good configuration");
+    let stickiness = config.target_groups[0].stickiness.as_ref();
+    let mode = &stickiness.expect("stickiness").mode;
+    assert!(matches!(mode, StickinessMode::LbCookie), "{mode:?}");
+}
