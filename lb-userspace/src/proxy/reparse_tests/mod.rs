@@ -1,6 +1,6 @@
-//! Whatever a client writes, three parsers that are not ours must read the same requests
-//! out of what a target gets: httparse, h11 (Python), which is the stricter one, and
-//! llhttp (Node), which most targets have.
+//! Whatever a client writes, parsers that are not ours must read the same requests out of
+//! what a target gets: h11 (Python), which is the strictest, llhttp (Node), which most targets
+//! have, hyper, and httparse, of which hyper has its heads.
 //!
 //! The rows are after the public cases of request smuggling (CL.TE, TE.CL, chunks,
 //! white space, line ends, control bytes); the payloads are our own. Needs python3 with
@@ -17,7 +17,7 @@ use tokio::time::timeout;
 
 use super::tls_lab::Lab;
 use crate::config::Protocol;
-use parsers::{Read, h11, httparsed, node, read_by};
+use parsers::{Read, h11, httparsed, hypered, node, read_by};
 use rows::Fate::{self, Both, Passed, Refused};
 use rows::rows;
 
@@ -49,23 +49,15 @@ async fn what_is_forwarded_means_the_same_to_every_parser() {
         () = asking => {}
         () = serve(&lab, &seen) => {}
     }
-    let seen = seen.into_inner();
-    let by_httparse: Vec<Vec<Read>> = seen.iter().map(|bytes| httparsed(bytes)).collect();
-    assert_eq!(read_by(h11(), &seen), by_httparse, "h11");
-    assert_eq!(read_by(node(), &seen), by_httparse, "Node");
-    let whole: Vec<&Read> = by_httparse
-        .iter()
-        .flatten()
-        .filter(|one| one.whole)
-        .collect();
-    let next: Vec<&&Read> = whole.iter().filter(|one| one.target == "/next").collect();
+    let whole = read_by_all(&seen.into_inner()).await;
+    let next: Vec<&Read> = whole.iter().filter(|one| one.target == "/next").collect();
     let both = rows.iter().filter(|(_, fate)| matches!(fate, Both(_)));
     assert_eq!(next.len(), both.count());
     assert!(next.iter().all(|one| one.body.is_empty()), "{next:?}");
     assert!(whole.iter().all(|one| one.target != "/hidden"));
     for (row, (request, fate)) in rows.iter().enumerate() {
         let path = format!("/{row}");
-        let mine: Vec<&&Read> = whole.iter().filter(|one| one.target == path).collect();
+        let mine: Vec<&Read> = whole.iter().filter(|one| one.target == path).collect();
         match (fate, &mine[..]) {
             (Refused(_), []) => {}
             (Passed(body) | Both(body), [one]) if one.body == *body && one.method == "POST" => {
@@ -76,6 +68,20 @@ async fn what_is_forwarded_means_the_same_to_every_parser() {
             _ => panic!("row {row}, {request:?}: {mine:?}"),
         }
     }
+}
+
+/// The requests that are whole of each of these, once all parsers have read the same.
+async fn read_by_all(seen: &[Vec<u8>]) -> Vec<Read> {
+    let by_httparse: Vec<Vec<Read>> = seen.iter().map(|bytes| httparsed(bytes)).collect();
+    let mut by_hyper = Vec::new();
+    for bytes in seen {
+        by_hyper.push(hypered(bytes).await);
+    }
+    assert_eq!(by_hyper, by_httparse, "hyper");
+    assert_eq!(read_by(h11(), seen), by_httparse, "h11");
+    assert_eq!(read_by(node(), seen), by_httparse, "Node");
+    let all = by_httparse.into_iter().flatten();
+    all.filter(|one| one.whole).collect()
 }
 
 /// Sends all of it, ends its half, and reads to the end.

@@ -1,11 +1,21 @@
-//! The parsers: httparse here, h11 and llhttp each in a program of its own.
+//! The parsers: httparse and hyper here, h11 and llhttp each in a program of its own.
 
+use std::convert::Infallible;
 use std::io::Write;
 use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{BodyExt, Empty};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
 use serde::Deserialize;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// Debian's own: python3-h11 is not in every environment that calls itself python3.
 const PYTHON: &str = "/usr/bin/python3";
@@ -87,6 +97,67 @@ fn dechunked(mut bytes: &[u8]) -> (Vec<u8>, Option<&[u8]>) {
         bytes = rest;
     }
     (body, None)
+}
+
+/// What hyper as a server reads: httparse's heads, lengths and chunks of its own.
+pub(super) async fn hypered(bytes: &[u8]) -> Vec<Read> {
+    let all: Arc<Mutex<Vec<Read>>> = Arc::default();
+    let service = service_fn(|request: Request<Incoming>| {
+        let all = all.clone();
+        async move {
+            let last = |note: &dyn Fn(&mut Read)| {
+                let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
+                note(all.last_mut().expect("one has begun"));
+            };
+            let (head, mut body) = request.into_parts();
+            let begun = begun(&head);
+            all.lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(begun);
+            while let Some(frame) = body.frame().await {
+                let Ok(frame) = frame else {
+                    return Ok(Response::new(Empty::<Bytes>::new()));
+                };
+                if let Some(data) = frame.data_ref() {
+                    last(&|one| one.body.extend(data.iter().copied().map(char::from)));
+                }
+            }
+            last(&|one| one.whole = true);
+            Ok::<_, Infallible>(Response::new(Empty::new()))
+        }
+    });
+    let (mut client, server) = tokio::io::duplex(64 << 10);
+    let mut builder = http1::Builder::new();
+    let serving = builder
+        .half_close(true)
+        .serve_connection(TokioIo::new(server), service);
+    let writing = async {
+        // Ended already, it reads no more.
+        let _ = client.write_all(bytes).await;
+        let _ = client.shutdown().await;
+        let _ = client.read_to_end(&mut Vec::new()).await;
+    };
+    // What it does not understand it ends with an error.
+    let (_, ()) = tokio::join!(serving, writing);
+    let all = all.lock().unwrap_or_else(PoisonError::into_inner);
+    all.clone()
+}
+
+fn begun(head: &http::request::Parts) -> Read {
+    let text = |bytes: &[u8]| bytes.iter().copied().map(char::from).collect::<String>();
+    let mut headers: Vec<(String, String)> = head
+        .headers
+        .iter()
+        .map(|(name, value)| (name.to_string(), text(value.as_bytes())))
+        .collect();
+    headers.sort();
+    Read {
+        method: head.method.to_string(),
+        target: head.uri.to_string(),
+        headers,
+        body: String::new(),
+        whole: false,
+    }
 }
 
 pub(super) fn h11() -> Command {
