@@ -2,8 +2,8 @@
 //!
 //! From top to bottom: `cli` (the command), `config` (a checked configuration),
 //! `daemon` (the parts put together), `listen`, `door`, `room`, `tls`, `proxy`, `balance` and
-//! `target`, `dataplane`; beside them `admin`, `metrics`, `events`, `drain`, `ender`,
-//! `retire`, `occupancy` and `capacity`.
+//! `target`, `dataplane`; beside them `admin`, `metrics`, `logging`, `access`, `lines`,
+//! `events`, `drain`, `ender`, `retire`, `occupancy` and `capacity`.
 
 mod access;
 mod admin;
@@ -21,6 +21,7 @@ mod drain;
 mod ender;
 mod events;
 mod id;
+mod lines;
 mod listen;
 mod logging;
 mod metrics;

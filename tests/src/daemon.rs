@@ -177,11 +177,20 @@ pub struct Daemon<'lab> {
 impl<'lab> Daemon<'lab> {
     /// Writes the configuration, starts the daemon, waits until it is ready.
     pub async fn start(lab: &'lab Lab, config: &Config) -> Result<Self> {
-        fs::write(config_file(lab), config.text(lab))?;
         // A log of this daemon's own: a lab may see several.
         File::create(log_file(lab))?;
+        Self::start_to(lab, config, open_log(lab)?).await
+    }
+
+    /// The same with another stdout.
+    pub async fn start_to(
+        lab: &'lab Lab,
+        config: &Config,
+        stdout: impl Into<Stdio>,
+    ) -> Result<Self> {
+        fs::write(config_file(lab), config.text(lab))?;
         let limits = (config.privileges, config.descriptors);
-        let child = spawn(lab, limits)?;
+        let child = spawn(lab, limits, stdout.into())?;
         let admin = Admin::new(&lab.balancer);
         let mut daemon = Self {
             lab,
@@ -207,13 +216,13 @@ impl<'lab> Daemon<'lab> {
 
     /// Starts it again with the same configuration, waits until it is ready.
     pub async fn restart(&mut self) -> Result<()> {
-        self.child = spawn(self.lab, self.limits)?;
+        self.child = spawn(self.lab, self.limits, open_log(self.lab)?.into())?;
         self.ready(READY).await
     }
 
     /// The same, for one that has much to take over.
     pub async fn restart_within(&mut self, deadline: Duration) -> Result<()> {
-        self.child = spawn(self.lab, self.limits)?;
+        self.child = spawn(self.lab, self.limits, open_log(self.lab)?.into())?;
         self.ready(deadline).await
     }
 
@@ -294,11 +303,16 @@ pub fn binary() -> Result<PathBuf> {
     Ok(binary)
 }
 
-fn spawn(lab: &Lab, (privileges, descriptors): (Privileges, Option<u32>)) -> Result<Child> {
-    let log = File::options()
-        .append(true)
-        .create(true)
-        .open(log_file(lab))?;
+fn open_log(lab: &Lab) -> Result<File> {
+    let mut options = File::options();
+    Ok(options.append(true).create(true).open(log_file(lab))?)
+}
+
+fn spawn(
+    lab: &Lab,
+    (privileges, descriptors): (Privileges, Option<u32>),
+    stdout: Stdio,
+) -> Result<Child> {
     // Each of these replaces itself by what comes behind it.
     let mut command = Command::new("env");
     match privileges {
@@ -317,8 +331,8 @@ fn spawn(lab: &Lab, (privileges, descriptors): (Privileges, Option<u32>)) -> Res
         .args(["run", "--config"])
         .arg(config_file(lab))
         .stdin(Stdio::null())
-        .stdout(log.try_clone()?)
-        .stderr(log)
+        .stdout(stdout)
+        .stderr(open_log(lab)?)
         // Ctrl-C is for whoever raised the lab; they end the daemon in order.
         .process_group(0);
     lab.balancer

@@ -1,28 +1,27 @@
 //! The access log: one line for each request, and for each connection at its end.
 //!
-//! Lines go through a queue to a thread of their own. When that is behind, lines
-//! are dropped and counted; no request ever waits.
+//! `lines` writes them; no request ever waits.
 
 mod format;
 mod record;
-mod writer;
 
 use std::sync::Arc;
-use std::sync::mpsc::{self, SyncSender};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use prometheus::IntCounter;
 
 pub(crate) use record::{FIELDS, Field, Head, Record};
-use writer::{Order, Writer};
 
 use crate::config::{AccessFormat, AccessLog as Config, AccessTo};
+use crate::lines::{Lines, Purpose};
 
-/// Lines that may wait to be written: a few megabytes at most.
-const QUEUE: usize = 8192;
-/// How long the end of the daemon waits for the last lines.
-const FLUSH: Duration = Duration::from_secs(1);
+/// Some ten thousand lines of the usual length may wait: a second or more of them.
+const PURPOSE: Purpose = Purpose {
+    what: "the access log",
+    thread: "limpet-access",
+    bytes: 8 * 1024 * 1024,
+};
 
 /// The log; cheap to clone.
 #[derive(Debug, Clone)]
@@ -33,9 +32,8 @@ pub(crate) struct AccessLog {
 
 #[derive(Debug)]
 struct Shared {
-    orders: SyncSender<Order>,
+    lines: Lines,
     format: AccessFormat,
-    lost: IntCounter,
 }
 
 impl AccessLog {
@@ -43,29 +41,20 @@ impl AccessLog {
     ///
     /// # Errors
     /// The file cannot be opened, or the thread cannot be started.
-    pub(crate) fn start(config: &Config, lost: IntCounter) -> anyhow::Result<Self> {
-        let opened = Writer::open(&config.to, lost.clone()).with_context(|| match &config.to {
+    pub(crate) fn start(config: &Config, lost: &IntCounter) -> anyhow::Result<Self> {
+        let started = Lines::start(PURPOSE, &config.to, lost);
+        let lines = started.with_context(|| match &config.to {
             AccessTo::File(path) => format!("log.access.to: {}", path.display()),
             AccessTo::Stdout | AccessTo::Syslog | AccessTo::Off => "log.access".to_owned(),
         })?;
-        let Some(writer) = opened else {
-            return Ok(Self::off());
-        };
-        let (orders, receiver) = mpsc::sync_channel(QUEUE);
-        std::thread::Builder::new()
-            .name("limpet-access".into())
-            .spawn(move || writer.run(&receiver))
-            .context("starting the thread of the access log")?;
+        let format = config.format.clone();
         Ok(Self {
-            shared: Some(Arc::new(Shared {
-                orders,
-                format: config.format.clone(),
-                lost,
-            })),
+            shared: lines.map(|lines| Arc::new(Shared { lines, format })),
         })
     }
 
     /// One that writes nothing.
+    #[cfg(test)]
     pub(crate) fn off() -> Self {
         Self { shared: None }
     }
@@ -73,10 +62,7 @@ impl AccessLog {
     /// Writes the line of something that has ended.
     pub(crate) fn write(&self, record: &Record) {
         if let Some(shared) = &self.shared {
-            let line = format::line(record, &shared.format);
-            if shared.orders.try_send(Order::Line(line)).is_err() {
-                shared.lost.inc();
-            }
+            shared.lines.write(format::line(record, &shared.format));
         }
     }
 
@@ -89,24 +75,17 @@ impl AccessLog {
         }
     }
 
-    /// Begins a new file, after the old one has been renamed. When the thread is
-    /// far behind it is not told: it would write the old lines into the new file.
+    /// Begins a new file, after the old one has been renamed.
     pub(crate) fn reopen(&self) {
-        if let Some(shared) = &self.shared
-            && shared.orders.try_send(Order::Reopen).is_err()
-        {
-            tracing::warn!("the access log is behind and was not reopened");
+        if let Some(shared) = &self.shared {
+            shared.lines.reopen();
         }
     }
 
     /// Waits a little for what has been logged to be written.
     pub(crate) fn flush(&self) {
-        let (done, written) = mpsc::sync_channel(1);
-        if let Some(shared) = &self.shared
-            && shared.orders.try_send(Order::Flush(done)).is_ok()
-        {
-            // In vain if the disk or the pipe takes nothing any more.
-            let _ = written.recv_timeout(FLUSH);
+        if let Some(shared) = &self.shared {
+            shared.lines.flush();
         }
     }
 }
@@ -161,27 +140,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_full_queue_drops_and_counts() {
-        let (orders, receiver) = mpsc::sync_channel(1);
+    fn a_line_is_written_at_its_end_unless_it_is_forgotten() {
         let lost = IntCounter::new("lost", "lines").expect("a counter");
+        let (lines, mut written) = Lines::unread(PURPOSE.bytes, &lost);
         let log = AccessLog {
             shared: Some(Arc::new(Shared {
-                orders,
+                lines,
                 format: AccessFormat::Json,
-                lost: lost.clone(),
             })),
         };
         let client = "192.0.2.1:1".parse().expect("an address");
-        for _ in 0..3 {
-            let mut open = log.open(|| Record::new("http", "web", client));
-            open.note(|record| record.status = Some(200));
-        }
+        let mut open = log.open(|| Record::new("http", "web", client));
+        open.note(|record| record.status = Some(200));
+        assert_eq!(written.next(), None);
+        drop(open);
         log.open(|| Record::new("http", "web", client)).forget();
-        assert_eq!(lost.get(), 2);
-        let Ok(Order::Line(line)) = receiver.try_recv() else {
-            panic!("no line");
-        };
+        let line = written.next().expect("a line");
         assert!(line.contains("\"status\":200"), "{line}");
-        assert!(receiver.try_recv().is_err());
+        assert_eq!(written.next(), None);
     }
 }

@@ -9,11 +9,14 @@ mod verbs;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::Config;
-use crate::{daemon, dataplane, logging};
+use crate::logging::Logging;
+use crate::metrics::Metrics;
+use crate::{daemon, dataplane};
 use client::Unreached;
 
 /// Exit status when the configuration is bad or running failed.
@@ -188,11 +191,12 @@ pub(crate) fn main() -> ExitCode {
 
 fn run(file: &Path) -> anyhow::Result<()> {
     let config = Config::load(file)?;
-    logging::start(&config.log);
+    let metrics = Arc::new(Metrics::new()?);
+    let _log = Logging::start(&config.log, metrics.log_dropped())?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
-    let done = runtime.block_on(daemon::run(config));
+    let done = runtime.block_on(daemon::run(config, metrics));
     // A second TERM waits for nobody.
     runtime.shutdown_background();
     done

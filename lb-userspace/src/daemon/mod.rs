@@ -41,7 +41,7 @@ const DRAINS: usize = 16;
 const FIRST_CHECKS: Duration = Duration::from_secs(10);
 
 /// Runs until TERM or INT has been obeyed.
-pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
+pub(crate) async fn run(config: Config, metrics: Arc<Metrics>) -> anyhow::Result<()> {
     let mut signals = Signals::new().context("signals cannot be caught")?;
     capacity::raise_descriptor_limit();
     let sockets = listeners::bind_all(&config)?;
@@ -53,7 +53,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         .context("the data plane")?;
     dataplane.set_doors(&listeners::doorways(&sockets)?);
     let (drainer, drain) = drain::channel();
-    let shared = Arc::new(share(&config, &dataplane, drain)?);
+    let shared = Arc::new(share(&config, metrics, &dataplane, drain)?);
     let registry = Arc::new(groups::registry(&config, &routes));
     let (over, drains) = mpsc::channel(DRAINS);
     tokio::spawn(registry.clone().run(over));
@@ -93,8 +93,12 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn share(config: &Config, dataplane: &Dataplane, drain: Drain) -> anyhow::Result<Shared> {
-    let metrics = Arc::new(Metrics::new()?);
+fn share(
+    config: &Config,
+    metrics: Arc<Metrics>,
+    dataplane: &Dataplane,
+    drain: Drain,
+) -> anyhow::Result<Shared> {
     let limits = &config.limits;
     let max_connections = capacity::max_connections(limits.max_connections);
     info!(max_connections, "room for clients");

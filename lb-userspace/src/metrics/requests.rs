@@ -1,4 +1,5 @@
-//! Requests: who answered them, how fast, and whose they were found to be.
+//! Requests: who answered them, how fast, and whose they were found to be; and what was
+//! not logged.
 
 use std::time::Duration;
 
@@ -37,6 +38,7 @@ pub(super) struct Requests {
     duration: HistogramVec,
     stickiness: IntCounterVec,
     access_log_dropped: IntCounter,
+    log_dropped: IntCounter,
 }
 
 impl Requests {
@@ -61,6 +63,10 @@ impl Requests {
             access_log_dropped: new.counter(
                 "access_log_dropped_total",
                 "Lines of the access log that were not written",
+            )?,
+            log_dropped: new.counter(
+                "log_dropped_total",
+                "Lines of the daemon's own log that were not written",
             )?,
         })
     }
@@ -97,7 +103,12 @@ impl Metrics {
     }
 
     /// Counts lines of the access log that were not written.
-    pub(crate) fn access_log_dropped(&self) -> IntCounter {
-        self.requests.access_log_dropped.clone()
+    pub(crate) fn access_log_dropped(&self) -> &IntCounter {
+        &self.requests.access_log_dropped
+    }
+
+    /// Counts lines of the daemon's own log that were not written.
+    pub(crate) fn log_dropped(&self) -> &IntCounter {
+        &self.requests.log_dropped
     }
 }

@@ -52,7 +52,7 @@ impl Logged {
         );
         let config = Config::parse(&text).expect("a good configuration");
         let lost = IntCounter::new("lost", "lines").expect("a counter");
-        let access = AccessLog::start(&config.log.access, lost).expect("an access log");
+        let access = AccessLog::start(&config.log.access, &lost).expect("an access log");
         let lab = Lab::logged(listener, limits, access, change).await;
         Self { lab, file }
     }

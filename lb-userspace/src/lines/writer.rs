@@ -1,16 +1,19 @@
-//! The thread that writes the access log. It may wait for a disk, a pipe or a
-//! syslog daemon; nobody waits for it.
+//! The thread that writes lines. It may wait for a disk, a pipe or a syslog daemon;
+//! nobody waits for it.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender};
+use std::sync::{Mutex, PoisonError};
 
 use prometheus::IntCounter;
 use tracing::{info, warn};
 
+use super::held::Held;
 use crate::config::AccessTo;
 
 /// Where syslog daemons listen, journald too.
@@ -19,6 +22,10 @@ const SYSLOG: &str = "/dev/log";
 const PRIORITY: u8 = 3 * 8 + 6;
 /// Lines are written together up to about this many bytes.
 const BATCH: usize = 64 * 1024;
+
+/// Held while lines are written to stdout, or two threads' could mix. The standard
+/// library's own lock is not: others would wait for it with us.
+static STDOUT: Mutex<()> = Mutex::new(());
 
 /// What the thread is told.
 #[derive(Debug)]
@@ -33,14 +40,17 @@ pub(super) enum Order {
 /// The writing end.
 #[derive(Debug)]
 pub(super) struct Writer {
+    /// What is written, for the log.
+    what: &'static str,
     sink: Sink,
+    held: Held,
     lost: IntCounter,
     failing: bool,
 }
 
 #[derive(Debug)]
 enum Sink {
-    Stdout,
+    Stdout(File),
     File {
         path: PathBuf,
         file: File,
@@ -53,10 +63,15 @@ enum Sink {
 
 impl Writer {
     /// Opens what is written to; `None` if nothing is. Counts lost lines.
-    pub(super) fn open(to: &AccessTo, lost: IntCounter) -> io::Result<Option<Self>> {
+    pub(super) fn open(
+        what: &'static str,
+        to: &AccessTo,
+        held: Held,
+        lost: IntCounter,
+    ) -> io::Result<Option<Self>> {
         let sink = match to {
             AccessTo::Off => return Ok(None),
-            AccessTo::Stdout => Sink::Stdout,
+            AccessTo::Stdout => Sink::Stdout(io::stdout().as_fd().try_clone_to_owned()?.into()),
             AccessTo::File(path) => Sink::File {
                 file: open_file(path)?,
                 path: path.clone(),
@@ -67,7 +82,9 @@ impl Writer {
             },
         };
         Ok(Some(Self {
+            what,
             sink,
+            held,
             lost,
             failing: false,
         }))
@@ -103,27 +120,31 @@ impl Writer {
 
     /// Writes the lines and forgets them.
     fn write(&mut self, lines: &mut Vec<String>) {
+        let what = self.what;
         let result = self.sink.write(lines);
         match result {
-            Ok(()) if self.failing => info!("the access log is written again"),
+            Ok(()) if self.failing => info!("{what} is written again"),
             Ok(()) => {}
             Err((lost, ref error)) => {
                 self.lost.inc_by(lost);
                 if !self.failing {
-                    warn!(%error, "the access log cannot be written");
+                    warn!(%error, "{what} cannot be written");
                 }
             }
         }
         self.failing = result.is_err();
-        lines.clear();
+        for line in lines.drain(..) {
+            self.held.give_up(&line);
+        }
     }
 
     fn reopen(&mut self) {
+        let what = self.what;
         if let Sink::File { path, file } = &mut self.sink {
             match open_file(path) {
                 Ok(new) => *file = new,
                 Err(error) => {
-                    warn!(path = %path.display(), %error, "the access log cannot be reopened, the old file is kept");
+                    warn!(path = %path.display(), %error, "{what} cannot be reopened, the old file is kept");
                 }
             }
         }
@@ -135,10 +156,9 @@ impl Sink {
     fn write(&mut self, lines: &[String]) -> Result<(), (u64, io::Error)> {
         let all = |error| (lines.len() as u64, error);
         match self {
-            Self::Stdout => {
-                let mut out = io::stdout().lock();
-                let written = out.write_all(lines.concat().as_bytes());
-                written.and_then(|()| out.flush()).map_err(all)
+            Self::Stdout(file) => {
+                let _turn = STDOUT.lock().unwrap_or_else(PoisonError::into_inner);
+                file.write_all(lines.concat().as_bytes()).map_err(all)
             }
             Self::File { file, .. } => file.write_all(lines.concat().as_bytes()).map_err(all),
             Self::Syslog { path, socket } => {
@@ -216,7 +236,8 @@ mod tests {
         let directory = directory("access-file");
         let (path, old) = (directory.join("access.log"), directory.join("access.log.1"));
         let lost = counter();
-        let open = || Writer::open(&AccessTo::File(path.clone()), lost.clone());
+        let to = AccessTo::File(path.clone());
+        let open = || Writer::open("the test", &to, Held::up_to(0), lost.clone());
         let writer = open().expect("opened").expect("a writer");
         fs::rename(&path, &old).expect("renamed");
         run(
@@ -237,6 +258,8 @@ mod tests {
         let daemon = UnixDatagram::bind(&path).expect("bound");
         let lost = counter();
         let writer = |path: &Path| Writer {
+            what: "the test",
+            held: Held::up_to(0),
             sink: Sink::Syslog {
                 path: path.to_owned(),
                 socket: None,
