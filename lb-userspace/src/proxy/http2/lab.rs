@@ -86,19 +86,19 @@ pub(super) const HEAD: &[u8] = b"\x82\x87\x84\x01\x06a.test";
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// RFC 9113 section 6.
-pub(super) const DATA: u8 = 0;
-pub(super) const HEADERS: u8 = 1;
-pub(super) const RST_STREAM: u8 = 3;
+pub(in crate::proxy) const DATA: u8 = 0;
+pub(in crate::proxy) const HEADERS: u8 = 1;
+pub(in crate::proxy) const RST_STREAM: u8 = 3;
 pub(super) const SETTINGS: u8 = 4;
 pub(super) const PING: u8 = 6;
-pub(super) const GOAWAY: u8 = 7;
+pub(in crate::proxy) const GOAWAY: u8 = 7;
 pub(super) const WINDOW_UPDATE: u8 = 8;
 pub(super) const CONTINUATION: u8 = 9;
-pub(super) const END_STREAM: u8 = 1;
-pub(super) const END_HEADERS: u8 = 4;
+pub(in crate::proxy) const END_STREAM: u8 = 1;
+pub(in crate::proxy) const END_HEADERS: u8 = 4;
 
 /// One frame as it stands on the wire.
-pub(super) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub(in crate::proxy) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len())
         .expect("a length")
         .to_be_bytes();
@@ -127,21 +127,21 @@ pub(super) fn unfinished(stream: u32) -> Vec<u8> {
 }
 
 /// A client of bytes.
-pub(super) struct Raw {
-    pub(super) writer: Writer,
-    pub(super) reader: Reader,
+pub(in crate::proxy) struct Raw {
+    pub(in crate::proxy) writer: Writer,
+    pub(in crate::proxy) reader: Reader,
 }
 
-pub(super) struct Writer(WriteHalf<tls_lab::Client>);
-pub(super) struct Reader(ReadHalf<tls_lab::Client>);
+pub(in crate::proxy) struct Writer(WriteHalf<tls_lab::Client>);
+pub(in crate::proxy) struct Reader(ReadHalf<tls_lab::Client>);
 
 /// A frame that came.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Frame {
-    pub(super) kind: u8,
-    pub(super) flags: u8,
-    pub(super) stream: u32,
-    pub(super) payload: Vec<u8>,
+pub(in crate::proxy) struct Frame {
+    pub(in crate::proxy) kind: u8,
+    pub(in crate::proxy) flags: u8,
+    pub(in crate::proxy) stream: u32,
+    pub(in crate::proxy) payload: Vec<u8>,
 }
 
 impl Frame {
@@ -155,7 +155,7 @@ impl Frame {
 
 impl Raw {
     /// Connects, and sends all this at once with what each client begins with.
-    pub(super) async fn new(lab: &Lab, first: &[u8]) -> Self {
+    pub(in crate::proxy) async fn new(lab: &Lab, first: &[u8]) -> Self {
         let (reader, writer) = tokio::io::split(lab.client_of(tls::HTTP2).await);
         let mut raw = Self {
             writer: Writer(writer),
@@ -169,7 +169,7 @@ impl Raw {
 
 impl Writer {
     /// The balancer may have gone away meanwhile, which what it has sent will show.
-    pub(super) async fn send(&mut self, bytes: &[u8]) {
+    pub(in crate::proxy) async fn send(&mut self, bytes: &[u8]) {
         let _ = self.0.write_all(bytes).await;
         let _ = self.0.flush().await;
     }
@@ -177,7 +177,7 @@ impl Writer {
 
 impl Reader {
     /// `None` once the balancer has ended the connection.
-    pub(super) async fn next(&mut self) -> Option<Frame> {
+    pub(in crate::proxy) async fn next(&mut self) -> Option<Frame> {
         let mut head = [0; 9];
         self.0.read_exact(&mut head).await.ok()?;
         let [a, b, c, kind, flags, stream @ ..] = head;

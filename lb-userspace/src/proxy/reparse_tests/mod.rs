@@ -7,6 +7,7 @@
 //! h11, and Node, and fails without: a check that is skipped when its tool is missing
 //! proves nothing.
 
+mod http2_rows;
 mod parsers;
 mod rows;
 
@@ -15,6 +16,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
+use super::http2::lab::{DATA, END_STREAM, GOAWAY, HEADERS, RST_STREAM, Raw};
 use super::tls_lab::Lab;
 use crate::config::Protocol;
 use parsers::{Read, h11, httparsed, hypered, node, read_by};
@@ -68,6 +70,55 @@ async fn what_is_forwarded_means_the_same_to_every_parser() {
             _ => panic!("row {row}, {request:?}: {mine:?}"),
         }
     }
+}
+
+#[tokio::test]
+async fn what_came_in_frames_means_the_same_to_every_parser() {
+    let lab = Lab::new(HOUR).await;
+    let seen = std::cell::RefCell::new(Vec::new());
+    let asking = async {
+        for (row, what) in http2_rows::ROWS.into_iter().enumerate() {
+            let passed = matches!(what.2, http2_rows::Fate::Passed(_));
+            let frames = http2_rows::frames(row, what);
+            let answered = timeout(PATIENCE, is_answered(&lab, &frames));
+            let answered = answered.await.expect("an answer, a reset or an end");
+            assert_eq!(answered, passed, "row {row}, {what:?}");
+        }
+    };
+    tokio::select! {
+        () = asking => {}
+        () = serve(&lab, &seen) => {}
+    }
+    let whole = read_by_all(&seen.into_inner()).await;
+    let mut expected = Vec::new();
+    for (row, (_, _, fate)) in http2_rows::ROWS.into_iter().enumerate() {
+        if let http2_rows::Fate::Passed(body) = fate {
+            expected.push(("POST".to_owned(), format!("/{row}"), body.to_owned()));
+        }
+    }
+    let read = |one: Read| {
+        let hosts = one.headers.iter().filter(|(name, _)| name == "host");
+        let hosts: Vec<&str> = hosts.map(|(_, host)| host.as_str()).collect();
+        assert_eq!(hosts, ["a"], "{one:?}");
+        (one.method, one.target, one.body)
+    };
+    let read: Vec<_> = whole.into_iter().map(read).collect();
+    assert_eq!(read, expected);
+}
+
+/// Sends these frames; whether a target has answered their stream.
+async fn is_answered(lab: &Lab, frames: &[u8]) -> bool {
+    let mut client = Raw::new(lab, frames).await;
+    while let Some(frame) = client.reader.next().await {
+        match frame.kind {
+            // `:status 200` in one byte (RFC 7541 appendix A).
+            HEADERS if frame.payload.first() == Some(&0x88) => return true,
+            HEADERS | DATA if frame.flags & END_STREAM != 0 => return false,
+            RST_STREAM | GOAWAY => return false,
+            _ => {}
+        }
+    }
+    false
 }
 
 /// The requests that are whole of each of these, once all parsers have read the same.
