@@ -139,6 +139,9 @@ impl Drop for Open {
 mod tests {
     use super::*;
 
+    /// More than fit.
+    const LINES: usize = 500;
+
     #[test]
     fn a_line_is_written_at_its_end_unless_it_is_forgotten() {
         let lost = IntCounter::new("lost", "lines").expect("a counter");
@@ -158,5 +161,36 @@ mod tests {
         let line = written.next().expect("a line");
         assert!(line.contains("\"status\":200"), "{line}");
         assert_eq!(written.next(), None);
+    }
+
+    #[test]
+    fn lines_that_are_as_long_as_clients_can_make_them_do_not_fill_the_memory() {
+        let lost = IntCounter::new("lost", "lines").expect("a counter");
+        let (lines, written) = Lines::unread(PURPOSE.bytes, &lost);
+        let log = AccessLog {
+            shared: Some(Arc::new(Shared {
+                lines,
+                format: AccessFormat::Json,
+            })),
+        };
+        let client = "192.0.2.1:1".parse().expect("an address");
+        let tabs = vec![b'\t'; 30_000];
+        let request = http::Request::builder()
+            .uri("/u")
+            .header("Referer", tabs.as_slice())
+            .header("User-Agent", tabs.as_slice());
+        let (head, ()) = request.body(()).expect("a request").into_parts();
+        for _ in 0..LINES {
+            let _line = log.open(|| Record {
+                head: Some(Head::of(&head)),
+                ..Record::new("http", "web", client)
+            });
+        }
+        let written: Vec<String> = written.collect();
+        let held: usize = written.iter().map(String::capacity).sum();
+        assert!(held <= PURPOSE.bytes, "{held} bytes are held");
+        assert!(written.iter().all(|line| line.len() < 40_000));
+        assert_eq!(written.len() as u64 + lost.get(), LINES as u64);
+        assert!(lost.get() > 0);
     }
 }

@@ -4,6 +4,15 @@ use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
+use http::header::{HOST, HeaderName, REFERER, USER_AGENT};
+use http::{Version, request};
+
+/// More of what a client has chosen is cut: nobody reads it, and escaped it is up to six
+/// times as long.
+const LONGEST: usize = 2048;
+/// What stands behind where it was cut.
+const CUT: &str = "...";
+
 /// One line to be.
 #[derive(Debug, Clone)]
 pub(crate) struct Record {
@@ -32,7 +41,7 @@ pub(crate) struct Record {
     pub(crate) cause: &'static str,
 }
 
-/// What is logged of a request's head, copied: the head's buffer is large.
+/// What is logged of a request's head, copied, since the head's buffer is large, and cut.
 #[derive(Debug, Clone)]
 pub(crate) struct Head {
     pub(crate) method: String,
@@ -104,6 +113,42 @@ pub(super) enum Value<'a> {
     Seconds(f64),
     /// Anything, from a client too.
     Bytes(Cow<'a, [u8]>),
+}
+
+impl Head {
+    pub(crate) fn of(head: &request::Parts) -> Self {
+        let value = |name: HeaderName| head.headers.get(name).map(|value| cut(value.as_bytes()));
+        Self {
+            method: cut_text(head.method.as_str()),
+            uri: cut_text(&head.uri.to_string()),
+            version: version(head.version),
+            host: value(HOST),
+            referer: value(REFERER),
+            user_agent: value(USER_AGENT),
+        }
+    }
+}
+
+fn version(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_10 => "HTTP/1.0",
+        Version::HTTP_2 => "HTTP/2.0",
+        _ => "HTTP/1.1",
+    }
+}
+
+fn cut(bytes: &[u8]) -> Vec<u8> {
+    match bytes.get(..LONGEST) {
+        Some(start) if bytes.len() > LONGEST => [start, CUT.as_bytes()].concat(),
+        _ => bytes.to_vec(),
+    }
+}
+
+fn cut_text(text: &str) -> String {
+    match text.split_at_checked(text.floor_char_boundary(LONGEST)) {
+        Some((start, rest)) if !rest.is_empty() => [start, CUT].concat(),
+        _ => text.to_owned(),
+    }
 }
 
 impl Record {
@@ -179,5 +224,48 @@ impl<'a> From<Option<&'a str>> for Value<'a> {
 impl<'a> From<Option<&'a [u8]>> for Value<'a> {
     fn from(bytes: Option<&'a [u8]>) -> Self {
         bytes.map_or(Self::Null, |bytes| Self::Bytes(bytes.into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+
+    use super::*;
+
+    #[test]
+    fn what_a_client_has_chosen_is_cut_and_marked() {
+        let head = |length: usize| {
+            let value = vec![b'\t'; length];
+            let request = Request::builder()
+                .method("M".repeat(length).as_str())
+                .uri(format!("/{}", "u".repeat(length - 1)))
+                .header(HOST, value.as_slice())
+                .header(REFERER, value.as_slice())
+                .header(USER_AGENT, value.as_slice());
+            let (head, ()) = request.body(()).expect("a request").into_parts();
+            let head = Head::of(&head);
+            [
+                Some(head.method.into_bytes()),
+                Some(head.uri.into_bytes()),
+                head.host,
+                head.referer,
+                head.user_agent,
+            ]
+            .map(|field| field.expect("a value"))
+        };
+        for field in head(LONGEST) {
+            assert_eq!(field.len(), LONGEST);
+            assert!(!field.ends_with(b"..."));
+        }
+        for field in head(LONGEST + 1).into_iter().chain(head(16_000)) {
+            assert_eq!(field.len(), LONGEST + 3);
+            assert!(field.ends_with(b"..."));
+        }
+        assert_eq!(
+            cut_text(&"\u{20ac}".repeat(1000)).len(),
+            2046 + 3,
+            "not in a character"
+        );
     }
 }

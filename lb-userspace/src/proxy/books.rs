@@ -3,8 +3,7 @@
 
 use std::sync::Arc;
 
-use http::header::{HOST, HeaderName, REFERER, USER_AGENT};
-use http::{StatusCode, Version, request};
+use http::{StatusCode, request};
 
 use super::Proxy;
 use super::connection::Peer;
@@ -45,7 +44,7 @@ pub(super) struct Books {
 impl Books {
     /// Of a request whose head has been read.
     pub(super) fn open(proxy: &Arc<Proxy>, peer: &Peer, head: &request::Parts) -> Self {
-        Self::new(proxy, peer, || Some(head_of(head)))
+        Self::new(proxy, peer, || Some(Head::of(head)))
     }
 
     /// Of an answer given without a request, which is whole with that.
@@ -226,28 +225,4 @@ pub(super) fn note(session: &Session<'_>) -> u8 {
 pub(crate) fn noted_verdict(note: u8) -> Option<&'static str> {
     let place = usize::from(note).checked_sub(1)?;
     VERDICTS.get(place).map(|verdict| verdict.as_str())
-}
-
-fn head_of(head: &request::Parts) -> Head {
-    let value = |name: HeaderName| {
-        head.headers
-            .get(name)
-            .map(|value| value.as_bytes().to_vec())
-    };
-    Head {
-        method: head.method.to_string(),
-        uri: head.uri.to_string(),
-        version: version(head.version),
-        host: value(HOST),
-        referer: value(REFERER),
-        user_agent: value(USER_AGENT),
-    }
-}
-
-fn version(version: Version) -> &'static str {
-    match version {
-        Version::HTTP_10 => "HTTP/1.0",
-        Version::HTTP_2 => "HTTP/2.0",
-        _ => "HTTP/1.1",
-    }
 }
