@@ -12,6 +12,7 @@ use std::time::Duration;
 use http::header::{CONNECTION, HeaderValue, TE, TRAILER};
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
+use hyper::ext::ReasonPhrase;
 use hyper::server::conn::http1;
 use hyper::service::Service;
 use hyper_util::rt::TokioIo;
@@ -390,6 +391,11 @@ impl Service<Request<Incoming>> for Handler {
             if until <= now && !switched {
                 let headers = response.headers_mut();
                 headers.insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            if response.status().canonical_reason().is_none() {
+                // Where it was given no other; hyper would write `<none>`.
+                let none = || ReasonPhrase::from_static(b"");
+                response.extensions_mut().get_or_insert_with(none);
             }
             if !takes_trailers {
                 // hyper keeps them back (RFC 9110 section 6.5.1): nobody is to wait for them.

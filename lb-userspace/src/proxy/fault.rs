@@ -118,7 +118,6 @@ impl Fault {
         let mut response = Response::new(Reply::bytes(body));
         *response.status_mut() = status;
         if status.canonical_reason().is_none() {
-            // hyper knows none either, and would write `<none>`.
             let phrase = ReasonPhrase::from_static(UNNAMED.as_bytes());
             response.extensions_mut().insert(phrase);
         }

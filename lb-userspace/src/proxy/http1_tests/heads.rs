@@ -1,9 +1,11 @@
 //! Heads: names, values and cookies as the other side sees them.
 
+use http::{HeaderValue, StatusCode};
 use tokio::io::AsyncReadExt;
 
-use super::{asked, lab, lines, send};
-use crate::proxy::tls_lab::{Lab, head};
+use super::{GET, HOUR, asked, lab, lines, send};
+use crate::config::{Action, Fixed, Listener, Protocol};
+use crate::proxy::tls_lab::{Lab, head, limits, listener};
 
 #[tokio::test]
 async fn names_keep_their_case_and_values_their_order() {
@@ -30,6 +32,31 @@ async fn names_keep_their_case_and_values_their_order() {
         lines(&lower, "set-cookie")[..2],
         ["set-cookie: b=1", "set-cookie: a=2"]
     );
+}
+
+#[tokio::test]
+async fn a_status_without_a_name_is_given_none() {
+    let fixed = Fixed {
+        status: StatusCode::from_u16(299).expect("a status"),
+        content_type: HeaderValue::from_static("text/plain"),
+        body: "hi".into(),
+    };
+    let listener = Listener {
+        protocol: Protocol::Http,
+        action: Action::Fixed(fixed),
+        ..listener(HOUR)
+    };
+    let fixing = Lab::at(listener, limits()).await;
+    let mut client = fixing.dial().await;
+    send(&mut client, GET).await;
+    let told = head(&mut client).await;
+    assert!(told.starts_with("HTTP/1.1 299 \r\n"), "{told}");
+    // A target's words are passed on.
+    let lab = lab().await;
+    let (mut client, mut target, _) = asked(&lab, GET).await;
+    send(&mut target, "HTTP/1.1 299 Odd\r\nContent-Length: 0\r\n\r\n").await;
+    let told = head(&mut client).await;
+    assert!(told.starts_with("HTTP/1.1 299 Odd\r\n"), "{told}");
 }
 
 #[tokio::test]
