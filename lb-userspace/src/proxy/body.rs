@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Instant;
@@ -306,6 +307,30 @@ struct Content {
     body: Option<Upload>,
     size: SizeHint,
     progress: Progress,
+    passed: Passed,
+}
+
+/// How many bytes of a request's body have gone to targets; 0 where there is none. Whoever
+/// has it does not keep the body.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Passed(Option<Arc<AtomicU64>>);
+
+impl Passed {
+    fn none_yet() -> Self {
+        Self(Some(Arc::default()))
+    }
+
+    fn add(&self, bytes: usize) {
+        if let Some(passed) = &self.0 {
+            passed.fetch_add(bytes as u64, Ordering::Relaxed);
+        }
+    }
+
+    /// By now.
+    pub(super) fn bytes(&self) -> u64 {
+        let passed = self.0.as_ref();
+        passed.map_or(0, |passed| passed.load(Ordering::Relaxed))
+    }
 }
 
 /// How a request body is getting on.
@@ -315,8 +340,6 @@ pub(super) struct Progress {
     pub(super) moved: Option<Instant>,
     /// The target would take more, and the client has not sent it.
     pub(super) starved: bool,
-    /// Bytes that went to the target.
-    pub(super) bytes: u64,
 }
 
 impl Sender {
@@ -326,6 +349,7 @@ impl Sender {
             size: body.size_hint(),
             body: Some(body),
             progress: Progress::default(),
+            passed: Passed::none_yet(),
         });
         Self(content.map(|content| Arc::new(Mutex::new(content))))
     }
@@ -349,6 +373,12 @@ impl Sender {
     pub(super) fn progress(&self) -> Progress {
         let progress = |shared: &Arc<_>| lock(shared).progress;
         self.0.as_ref().map(progress).unwrap_or_default()
+    }
+
+    /// How much of it has gone to targets, also when this is gone.
+    pub(super) fn passed(&self) -> Passed {
+        let passed = |shared: &Arc<_>| lock(shared).passed.clone();
+        self.0.as_ref().map(passed).unwrap_or_default()
     }
 }
 
@@ -390,7 +420,7 @@ impl Body for Parcel {
             content.progress.moved = Some(Instant::now());
         }
         if let Poll::Ready(Some(Ok(frame))) = &frame {
-            content.progress.bytes += frame.data_ref().map_or(0, Bytes::len) as u64;
+            content.passed.add(frame.data_ref().map_or(0, Bytes::len));
         }
         frame
     }

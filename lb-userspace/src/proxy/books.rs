@@ -6,6 +6,7 @@ use std::sync::Arc;
 use http::{StatusCode, request};
 
 use super::Proxy;
+use super::body::Passed;
 use super::connection::Peer;
 use super::fault::Fault;
 use super::route::Route;
@@ -38,6 +39,7 @@ pub(super) struct Books {
     wants_upgrade: bool,
     answered: bool,
     upgraded: bool,
+    passed: Passed,
     line: Open,
 }
 
@@ -73,6 +75,7 @@ impl Books {
             wants_upgrade: false,
             answered: false,
             upgraded: false,
+            passed: Passed::default(),
             line,
         }
     }
@@ -139,9 +142,10 @@ impl Books {
         });
     }
 
-    /// So many bytes of the request's body have gone to the target.
-    pub(super) fn received(&mut self, bytes: u64) {
-        self.line.note(|record| record.bytes_in = bytes);
+    /// The request has a body, perhaps; the line says how much of it has gone to the
+    /// target when it is written, which may be after the head of the answer has come.
+    pub(super) fn uploading(&mut self, passed: Passed) {
+        self.passed = passed;
     }
 
     /// So many bytes more of the answer's body are on their way.
@@ -200,6 +204,8 @@ impl Drop for Books {
             self.by_balancer();
             self.answer(status);
         }
+        let bytes = self.passed.bytes();
+        self.line.note(|record| record.bytes_in = bytes);
     }
 }
 

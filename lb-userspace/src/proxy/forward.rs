@@ -58,13 +58,13 @@ pub(super) async fn forward(
     head.extensions.remove::<OnUpgrade>();
     let patience = proxy.shared.limits.connect_timeout;
     let sender = Sender::new(body, nominated);
+    books.uploading(sender.passed());
     let mut fault = Fault::NoTarget;
     while let Some(parcel) = sender.parcel()
         && let Some((target, in_flight)) = session.target(patience).await
     {
         books.chosen(&target);
         let result = attempt(proxy, peer, route, &target, head, (parcel, &sender)).await;
-        books.received(sender.progress().bytes);
         match result {
             Ok(mut response) => {
                 target.connected();

@@ -16,6 +16,8 @@
 mod attempts;
 mod body;
 mod books;
+#[cfg(test)]
+mod books_tests;
 mod condition;
 mod connection;
 mod cookie;
