@@ -1,19 +1,22 @@
 //! What the access log says of requests' bodies: what had gone to the target when the line
-//! was written, whatever the order of upload and answer.
+//! was written, whatever the order of upload and answer; and of what never got so far.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
 use tokio::io::AsyncReadExt;
+use tokio::net::TcpListener;
 
 use super::cut_tests::Logged;
 use super::http1_tests::{POST, asked, send};
 use super::http2::lab::Client;
-use super::tls_lab::{limits, listener, read};
-use crate::config::{Listener, Protocol, TargetProtocol};
+use super::tls_lab::{UPGRADE, limits, listener, read};
+use crate::config::{Limits, Listener, Protocol, TargetProtocol};
 
 const HOUR: Duration = Duration::from_secs(3600);
+/// A slow client's handshake may take this long.
+const STILL: Duration = Duration::from_millis(200);
 /// More than is read at once.
 const PIECE: usize = 200_000;
 
@@ -97,4 +100,47 @@ async fn a_grpc_call_that_streams_both_ways_is_counted() {
     assert_eq!(line["bytes_in"], 11, "{line}");
     assert_eq!(line["bytes_out"], 11, "{line}");
     driver.abort();
+}
+
+#[tokio::test]
+async fn an_upgrade_names_the_target_that_could_not_be_reached() {
+    let mut logged = logged(Protocol::Http, None).await;
+    let elsewhere = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
+    let gone = std::mem::replace(&mut logged.lab.targets, elsewhere);
+    let address = gone.local_addr().expect("an address").to_string();
+    drop(gone);
+    let mut client = logged.lab.dial().await;
+    send(&mut client, UPGRADE).await;
+    let line = logged.line().await;
+    assert_eq!(line["origin"], "balancer", "{line}");
+    assert_eq!(line["target"], address, "{line}");
+}
+
+#[tokio::test]
+async fn a_handshake_that_fails_says_why() {
+    for (reason, words) in [
+        ("tls_handshake", &b"GET / HTTP/1.1\r\n\r\n"[..]),
+        ("client_slow", b""),
+        ("tls_handshakes_per_source", b""),
+    ] {
+        let crowded = reason == "tls_handshakes_per_source";
+        let limits = Limits {
+            tls_handshakes_per_source: u32::from(crowded),
+            tls_handshake_timeout: if crowded { HOUR } else { STILL },
+            ..limits()
+        };
+        let listener = Listener {
+            protocol: Protocol::Tls,
+            ..listener(HOUR)
+        };
+        let logged = Logged::toward(listener, limits, |_, _| {}).await;
+        let mut client = logged.lab.dial().await;
+        send(&mut client, words).await;
+        let _another = match crowded {
+            true => Some(logged.lab.try_dial().await),
+            false => None,
+        };
+        let line = logged.line().await;
+        assert_eq!(line["fault"], reason, "{line}");
+    }
 }

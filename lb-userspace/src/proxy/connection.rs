@@ -139,8 +139,8 @@ async fn serve_http(proxy: Arc<Proxy>, arrived: Arrived) {
         None => Wire::Tcp(stream),
         // Boxed: a handshake takes far more room than what comes after it.
         Some(tls) => match Box::pin(uncover(&proxy, tls, stream, caller.said.client)).await {
-            Some(stream) => stream,
-            None => return,
+            Ok(stream) => stream,
+            Err(_) => return,
         },
     };
     let subject = proxy.listener.tells_subjects().then(|| stream.subject());
@@ -226,31 +226,37 @@ async fn introduce(proxy: &Proxy, stream: &mut TcpStream, socket: Ends) -> Optio
     }
 }
 
-/// Takes TLS off; `None` if the client's handshake came to nothing.
+/// Takes TLS off; or says, for the access log, why the client's handshake came to nothing.
 pub(super) async fn uncover(
     proxy: &Proxy,
     tls: &tls::Server,
     stream: TcpStream,
     client: SocketAddr,
-) -> Option<Wire> {
+) -> Result<Wire, &'static str> {
     let listener = &proxy.listener.name;
     let metrics = &proxy.shared.metrics;
     let Some(_place) = proxy.shared.handshakes.enter(client.ip()) else {
-        proxy.refuse(&stream, Full::Handshakes.reason());
-        return None;
+        let reason = Full::Handshakes.reason();
+        proxy.refuse(&stream, reason);
+        return Err(reason);
     };
     let limit = proxy.shared.limits.tls_handshake_timeout;
     match tls.accept(stream, limit).await {
-        Ok(stream) => return Some(Wire::Tls(Box::new((*stream).into()))),
-        Err(Failed::Gone) => {}
-        Err(Failed::Slow) => metrics.rejected(listener, Fault::ClientSlow.reason()),
+        Ok(stream) => Ok(Wire::Tls(Box::new((*stream).into()))),
+        Err(Failed::Gone) => Err("client_left"),
+        Err(Failed::Slow) => {
+            let reason = Fault::ClientSlow.reason();
+            metrics.rejected(listener, reason);
+            Err(reason)
+        }
         Err(Failed::Refused(error, stream)) => {
             debug!(listener, %client, %error, "TLS handshake refused");
-            metrics.rejected(listener, "tls_handshake");
+            let reason = "tls_handshake";
+            metrics.rejected(listener, reason);
             close_gently(stream).await;
+            Err(reason)
         }
     }
-    None
 }
 
 /// How the HTTP part of a connection ended.

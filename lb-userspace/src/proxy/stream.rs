@@ -55,8 +55,8 @@ pub(super) async fn serve(proxy: &Arc<Proxy>, arrived: Arrived) {
     let mut stream = match &proxy.tls {
         None => Wire::Tcp(stream),
         Some(tls) => match Box::pin(uncover(proxy, tls, stream, caller.said.client)).await {
-            Some(stream) => stream,
-            None => return line.note(|record| record.fault = Some("tls_handshake")),
+            Ok(stream) => stream,
+            Err(reason) => return line.note(|record| record.fault = Some(reason)),
         },
     };
     match open(proxy, &caller, &asked, &mut line).await {

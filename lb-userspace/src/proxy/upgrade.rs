@@ -55,10 +55,9 @@ pub(super) async fn upgrade(
     )?;
     head.extensions.remove::<OnUpgrade>();
     let version = std::mem::replace(&mut head.version, Version::HTTP_11);
-    let connected = connect(proxy, peer, route, &mut session).await;
+    let connected = connect(proxy, peer, route, &mut session, books).await;
     books.count_verdict(&session);
     let (target, in_flight, stream, candidate) = connected?;
-    books.chosen(&target);
     let (mut head, stream, to_client) =
         match ask(proxy, route, stream, take(head), &target, offer).await? {
             Asked::Switched(head, stream, to_client) => (head, stream, to_client),
@@ -106,10 +105,12 @@ async fn connect(
     peer: &Peer,
     route: &Route,
     session: &mut Session<'_>,
+    books: &mut Books,
 ) -> Result<(Arc<Target>, InFlight, Wire, Candidate), Fault> {
     let mut fault = Fault::NoTarget;
     let patience = proxy.shared.limits.connect_timeout;
     while let Some((target, in_flight)) = session.target(patience).await {
+        books.chosen(&target);
         let note = books::note(session);
         match dial::dial(proxy, &peer.caller, route, &target, note).await {
             Ok((stream, candidate)) => {
