@@ -1,5 +1,6 @@
 //! How many connections of clients there may be at a time: in all, at a listener, from
-//! a source. Those that the kernel carries have no socket here and are not counted.
+//! a source. Those that the kernel carries have no socket here and are not counted; each
+//! further stream of HTTP/2 is, as it may need a connection to a target of its own.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -59,6 +60,14 @@ impl Room {
         let before = self.taken.fetch_add(1, Ordering::Relaxed);
         // Dropping the place gives back what was one too many.
         (self.most == 0 || before < self.most).then_some(place)
+    }
+
+    /// Places that nobody has; as many as there can be where there is no limit.
+    fn free(&self) -> u32 {
+        match self.most {
+            0 => u32::MAX,
+            most => most.saturating_sub(self.taken.load(Ordering::Relaxed)),
+        }
     }
 }
 
@@ -153,9 +162,84 @@ impl Admitted {
     }
 }
 
+/// Room for streams of HTTP/2 beyond the first of each connection, which is covered by its
+/// connection's place. They are in the daemon's room too, and never take more than half of
+/// it: who comes with a connection finds the rest.
+#[derive(Debug)]
+pub(crate) struct Streams {
+    all: Arc<Room>,
+    daemon: Arc<Room>,
+}
+
+/// A stream's places, given back when dropped.
+#[derive(Debug)]
+pub(crate) struct StreamPlace {
+    _stream: Place,
+    _daemon: Place,
+}
+
+impl Streams {
+    pub(crate) fn new(daemon: &Arc<Room>) -> Self {
+        Self {
+            all: Room::new(daemon.most.div_ceil(2)),
+            daemon: daemon.clone(),
+        }
+    }
+
+    /// A place for a stream of a connection that has so many already. None has more than
+    /// it leaves to the others, so that a few that push do not shut them out.
+    pub(crate) fn enter(&self, held: usize) -> Result<StreamPlace, Full> {
+        let fair = u32::try_from(held).is_ok_and(|held| held < self.all.free());
+        let stream = self.all.enter().filter(|_| fair).ok_or(Full::Daemon)?;
+        Ok(StreamPlace {
+            _stream: stream,
+            _daemon: self.daemon.enter().ok_or(Full::Daemon)?,
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// As many as a connection can get.
+    fn filled(streams: &Streams) -> Vec<StreamPlace> {
+        let mut held = Vec::new();
+        while let Ok(place) = streams.enter(held.len()) {
+            held.push(place);
+        }
+        held
+    }
+
+    #[test]
+    fn streams_leave_room_to_each_other_and_to_connections() {
+        let daemon = Room::new(120);
+        let streams = Streams::new(&daemon);
+        let all = [(); 4].map(|()| filled(&streams));
+        assert_eq!(all.each_ref().map(Vec::len), [30, 15, 8, 4]);
+        assert!(streams.enter(0).is_ok());
+        assert_eq!(daemon.free(), 120 - 57);
+        drop(all);
+        assert_eq!((daemon.free(), streams.all.free()), (120, 60));
+    }
+
+    #[test]
+    fn streams_find_no_room_where_connections_have_taken_all() {
+        let daemon = Room::new(2);
+        let streams = Streams::new(&daemon);
+        let _first = daemon.enter().expect("room");
+        let second = daemon.enter().expect("room");
+        for _ in 0..3 {
+            assert_eq!(streams.enter(0).map(drop), Err(Full::Daemon));
+        }
+        drop(second);
+        assert!(streams.enter(0).is_ok());
+        // A place for one connection is none for a stream; no limit is none for them too.
+        let one = Room::new(1);
+        let _only = one.enter().expect("room");
+        assert!(Streams::new(&one).enter(0).is_err());
+        assert!(Streams::new(&Room::new(0)).enter(1_000_000).is_ok());
+    }
 
     #[test]
     fn a_room_is_full_until_somebody_leaves() {

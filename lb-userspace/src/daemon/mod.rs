@@ -30,7 +30,7 @@ use crate::events::Events;
 use crate::metrics::Metrics;
 use crate::occupancy::Occupancy;
 use crate::proxy::{Pools, Shared};
-use crate::room::{Room, Sources};
+use crate::room::{Room, Sources, Streams};
 use crate::target::{Registry, start_checks};
 use crate::{capacity, retire, upgrades};
 use signals::Signals;
@@ -102,9 +102,11 @@ fn share(
     let limits = &config.limits;
     let max_connections = capacity::max_connections(limits.max_connections);
     info!(max_connections, "room for clients");
+    let room = Room::new(max_connections);
     Ok(Shared {
         limits: limits.clone(),
-        room: Room::new(max_connections),
+        streams: Streams::new(&room),
+        room,
         sources: Sources::new(limits.max_connections_per_source),
         handshakes: Sources::new(limits.tls_handshakes_per_source),
         access: AccessLog::start(&config.log.access, metrics.access_log_dropped())?,

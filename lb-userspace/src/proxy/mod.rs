@@ -91,7 +91,7 @@ use crate::dataplane::Dataplane;
 use crate::door::Door;
 use crate::drain::Drain;
 use crate::metrics::Metrics;
-use crate::room::{Room, Sources};
+use crate::room::{Room, Sources, Streams};
 use crate::tls;
 
 /// What all listeners share.
@@ -100,6 +100,7 @@ pub(crate) struct Shared {
     pub(crate) limits: Limits,
     /// For connections of all listeners.
     pub(crate) room: Arc<Room>,
+    pub(crate) streams: Streams,
     pub(crate) sources: Arc<Sources>,
     pub(crate) handshakes: Arc<Sources>,
     pub(crate) dataplane: Dataplane,

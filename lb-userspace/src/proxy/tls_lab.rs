@@ -26,7 +26,7 @@ use crate::drain::{self, Drainer};
 use crate::events::Events;
 use crate::listen;
 use crate::metrics::Metrics;
-use crate::room::{Room, Sources};
+use crate::room::{Room, Sources, Streams};
 use crate::target::Group;
 use crate::tls::authority::Authority;
 use crate::tls::{self, Asked, Certificates, Clients};
@@ -117,9 +117,11 @@ impl Lab {
         let balancer = socket.local_addr().expect("an address");
         let (drainer, drain) = drain::channel();
         let (dataplane, _) = Dataplane::open(off()).await.expect("no fast path");
+        let room = Room::new(limits.max_connections);
         let shared = Shared {
             targets: Pools::default(),
-            room: Room::new(limits.max_connections),
+            streams: Streams::new(&room),
+            room,
             sources: Sources::new(limits.max_connections_per_source),
             handshakes: Sources::new(limits.tls_handshakes_per_source),
             limits,

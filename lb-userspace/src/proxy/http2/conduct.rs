@@ -9,6 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::room::{Full, StreamPlace, Streams};
+
 /// Below this nobody is suspected: a page that is left has that many requests.
 const ABANDONED: u64 = 100;
 
@@ -42,12 +44,20 @@ impl Conduct {
         })
     }
 
-    /// A stream begins; it ends when what is returned is dropped.
-    pub(super) fn begin(self: &Arc<Self>) -> Open {
+    /// A stream begins, if there is room for one more; it ends when what is returned is
+    /// dropped.
+    pub(super) fn begin(self: &Arc<Self>, streams: &Streams) -> Result<Open, Full> {
         let mut state = self.lock();
-        state.open += 1;
         state.begun += 1;
-        Open(self.clone())
+        let place = match state.open.checked_sub(1) {
+            None => None,
+            Some(held) => Some(streams.enter(held)?),
+        };
+        state.open += 1;
+        Ok(Open {
+            conduct: self.clone(),
+            _place: place,
+        })
     }
 
     /// Since when there has been no stream.
@@ -68,22 +78,26 @@ impl Conduct {
 
 /// A stream that has not ended.
 #[derive(Debug)]
-pub(super) struct Open(Arc<Conduct>);
+pub(super) struct Open {
+    conduct: Arc<Conduct>,
+    /// `None`: it has its connection's.
+    _place: Option<StreamPlace>,
+}
 
 impl Open {
     /// The client took its request back.
     pub(super) fn abandoned(&self) {
-        let mut state = self.0.lock();
+        let mut state = self.conduct.lock();
         state.abandoned += 1;
         if state.abandoned >= ABANDONED && state.abandoned * 2 > state.begun {
-            self.0.flood.notify_one();
+            self.conduct.flood.notify_one();
         }
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        let mut state = self.0.lock();
+        let mut state = self.conduct.lock();
         state.open -= 1;
         state.rested = Instant::now();
     }
@@ -94,14 +108,20 @@ mod tests {
     use futures_util::FutureExt;
 
     use super::*;
+    use crate::room::Room;
+
+    fn begin(conduct: &Arc<Conduct>) -> Open {
+        let no_limit = Streams::new(&Room::new(0));
+        conduct.begin(&no_limit).expect("room")
+    }
 
     fn is_flood(answered: u64, abandoned: u64) -> bool {
         let conduct = Conduct::new();
         for _ in 0..answered {
-            drop(conduct.begin());
+            drop(begin(&conduct));
         }
         for _ in 0..abandoned {
-            conduct.begin().abandoned();
+            begin(&conduct).abandoned();
         }
         conduct.flooded().now_or_never().is_some()
     }
@@ -117,7 +137,7 @@ mod tests {
     #[test]
     fn rests_when_the_last_stream_has_ended() {
         let conduct = Conduct::new();
-        let (one, two) = (conduct.begin(), conduct.begin());
+        let (one, two) = (begin(&conduct), begin(&conduct));
         drop(one);
         assert_eq!(conduct.rested(), None);
         drop(two);

@@ -37,7 +37,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use h2::Reason;
-use h2::server::{Builder, Connection};
+use h2::server::{Builder, Connection, SendResponse};
 use tokio::time::{sleep, timeout};
 use tracing::debug;
 
@@ -59,6 +59,7 @@ use super::wire::Wire;
 use crate::access::Record;
 use crate::drain::Stage;
 use crate::metrics::Origin;
+use crate::room::Full;
 
 /// Requests at a time (ALB).
 const STREAMS: u32 = 128;
@@ -189,7 +190,10 @@ async fn drive(client: &Arc<Client>, connection: &mut Http2, batch: &Batch) -> E
             }) => match accepted {
                 Some(Ok(stream)) => {
                     batch.refusals().accepted(stream.1.stream_id().as_u32());
-                    streams.push(exchange::run(client.clone(), stream, conduct.begin()));
+                    match conduct.begin(&client.proxy.shared.streams) {
+                        Ok(open) => streams.push(exchange::run(client.clone(), stream, open)),
+                        Err(full) => refuse(client, stream.1, full),
+                    }
                 }
                 Some(Err(error)) => {
                     complain(&client.proxy, client.caller, &error);
@@ -233,6 +237,13 @@ fn complain(proxy: &Proxy, caller: Caller, error: &h2::Error) {
         Some(Reason::ENHANCE_YOUR_CALM) => turn_away(proxy, caller, FLOOD),
         _ => turn_away(proxy, caller, MALFORMED.reason()),
     }
+}
+
+/// There is no room for a stream. Nothing was done with it, so that it may be asked for
+/// again (RFC 9113 section 8.7).
+fn refuse(client: &Client, mut respond: SendResponse<Bytes>, full: Full) {
+    respond.send_reset(Reason::REFUSED_STREAM);
+    turn_away(&client.proxy, client.caller, full.reason());
 }
 
 /// Books what is refused with a frame, in the place of an answer.

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use h2::Reason;
+use tokio::io::AsyncWriteExt;
 
 use super::lab::{self, Client, END_HEADERS, END_STREAM, GOAWAY, HEAD, HEADERS, RST_STREAM};
 use super::lab::{Raw, frame};
-use crate::config::Protocol;
+use crate::config::{Limits, Protocol};
 use crate::proxy::cut_tests::Logged;
 use crate::proxy::tls_lab::{Lab, head, limits};
 
@@ -102,4 +103,45 @@ async fn more_streams_than_there_may_be() {
     let reset = raw.reader.next_of(RST_STREAM).await;
     assert_eq!(reset.reason(), Reason::REFUSED_STREAM);
     counted(&lab, "http2_streams", 3).await;
+}
+
+/// Room for two requests at a time of a connection, then one of each other.
+const ROOM: u32 = 4;
+
+#[tokio::test]
+async fn streams_that_leave_no_room_to_others() {
+    let limits = Limits {
+        max_connections: ROOM,
+        ..limits()
+    };
+    let lab = Lab::with(Protocol::Https, HOUR, limits).await;
+    let mut client = Client::new(&lab).await;
+    let _first = client.get(lab::get("/")).await;
+    let second = client.get(lab::get("/second")).await;
+    let mut targets = [lab.targets.accept().await, lab.targets.accept().await];
+    for count in 1..=2 {
+        let refused = client.get(lab::get("/")).await.await.expect_err("a reset");
+        assert_eq!(refused.reason(), Some(Reason::REFUSED_STREAM));
+        counted(&lab, "max_connections", count).await;
+    }
+    // Who comes with a connection is served.
+    let mut other = lab.client().await;
+    let request = b"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n";
+    other.write_all(request).await.expect("written");
+    let (mut target, _) = lab.targets.accept().await.expect("accepted");
+    head(&mut target).await;
+    // And another stream when one has ended.
+    for target in &mut targets {
+        let (target, _) = target.as_mut().expect("accepted");
+        if head(target).await.starts_with("GET /second ") {
+            target
+                .write_all(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n")
+                .await
+                .expect("written");
+        }
+    }
+    second.await.expect("an answer");
+    let _again = client.get(lab::get("/again")).await;
+    let (mut target, _) = lab.targets.accept().await.expect("accepted");
+    head(&mut target).await;
 }

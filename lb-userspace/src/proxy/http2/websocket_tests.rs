@@ -11,16 +11,17 @@ use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::lab::Client;
+use super::lab::{Client, get};
+use crate::config::{self, Limits};
 use crate::dataplane::Refusal;
-use crate::proxy::tls_lab::{Lab, head, read};
+use crate::proxy::tls_lab::{Lab, head, limits, read};
 use crate::proxy::websocket::accept;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// An open WebSocket: the client's side of it and the target's.
 struct Open {
-    _client: Client,
+    client: Client,
     answer: Response<()>,
     to_balancer: SendStream<Bytes>,
     from_balancer: RecvStream,
@@ -48,6 +49,7 @@ fn switched(asked: &str) -> String {
     )
 }
 
+/// Opens one on a connection of its own.
 async fn open(lab: &Lab) -> Open {
     let mut client = Client::new(lab).await;
     client.extended().await;
@@ -67,7 +69,7 @@ async fn open(lab: &Lab) -> Open {
     let (head, mut from_balancer) = answer.await.expect("an answer").into_parts();
     assert_eq!(data(&mut from_balancer).await, b"hello");
     Open {
-        _client: client,
+        client,
         answer: Response::from_parts(head, ()),
         to_balancer,
         from_balancer,
@@ -190,8 +192,8 @@ async fn resets_are_passed_on_as_resets() {
 async fn the_end_of_its_connection_ends_it() {
     let lab = Lab::new(HOUR).await;
     let mut open = open(&lab).await;
-    open._client.connection.abort();
-    drop((open._client, open.to_balancer, open.from_balancer));
+    open.client.connection.abort();
+    drop((open.client, open.to_balancer, open.from_balancer));
     assert!(open.target.read(&mut [0; 1]).await.is_err());
     lab.empty().await;
 }
@@ -205,6 +207,27 @@ async fn without_payload_it_ends_with_a_reset() {
 }
 
 /// The status that a client gets which asks so, for this answer of the target.
+#[tokio::test]
+async fn one_has_its_place_as_long_as_it_is_open() {
+    let limits = Limits {
+        max_connections: 1,
+        ..limits()
+    };
+    let lab = Lab::with(config::Protocol::Https, HOUR, limits).await;
+    let mut open = open(&lab).await;
+    let refused = open.client.get(get("/")).await.await.expect_err("a reset");
+    assert_eq!(refused.reason(), Some(Reason::REFUSED_STREAM));
+    open.to_balancer.send_reset(Reason::CANCEL);
+    // Its end is noticed a moment later.
+    loop {
+        let answer = open.client.get(get("/")).await;
+        tokio::select! {
+            accepted = lab.targets.accept() => return drop(accepted.expect("accepted")),
+            answer = answer => drop(answer.expect_err("a reset")),
+        }
+    }
+}
+
 async fn status(request: http::request::Builder, answer: Option<&[u8]>) -> u16 {
     let lab = Lab::new(HOUR).await;
     let mut client = Client::new(&lab).await;
