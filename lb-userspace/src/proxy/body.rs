@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -143,7 +143,10 @@ impl Reply {
 
     /// Keeps something until the body is done with.
     pub(super) fn hold(&mut self, held: impl Send + 'static) {
-        self.0.held = Some(Box::new(held));
+        self.0.held = Some(match self.0.held.take() {
+            Some(other) => Box::new((other, held)),
+            None => Box::new(held),
+        });
     }
 
     /// Counts it as its target's until it is done.
@@ -299,6 +302,7 @@ pub(crate) struct Parcel {
 }
 
 /// The sender's view of a request body; `None` if there is none.
+#[derive(Clone)]
 pub(super) struct Sender(Option<Arc<Mutex<Content>>>);
 
 struct Content {
@@ -308,6 +312,8 @@ struct Content {
     size: SizeHint,
     progress: Progress,
     passed: Passed,
+    /// Once its answer has begun: its target is busy with both.
+    in_flight: Option<Arc<InFlight>>,
 }
 
 /// How many bytes of a request's body have gone to targets; 0 where there is none. Whoever
@@ -350,6 +356,7 @@ impl Sender {
             body: Some(body),
             progress: Progress::default(),
             passed: Passed::none_yet(),
+            in_flight: None,
         });
         Self(content.map(|content| Arc::new(Mutex::new(content))))
     }
@@ -367,6 +374,43 @@ impl Sender {
     pub(super) fn is_over(&self) -> bool {
         let unshared = |shared| Arc::strong_count(shared) == 1;
         self.0.as_ref().is_none_or(unshared)
+    }
+
+    /// The answer has begun: its target is busy until both are over.
+    pub(super) fn count(&self, in_flight: InFlight, answer: &mut Reply) {
+        match &self.0 {
+            Some(shared) if !self.is_over() => {
+                let in_flight = Arc::new(in_flight);
+                lock(shared).in_flight = Some(in_flight.clone());
+                answer.hold(in_flight);
+            }
+            Some(_) | None => answer.count(in_flight),
+        }
+    }
+
+    /// Waits until the answer is done with, and nothing of the body has gone to the target
+    /// for so long.
+    pub(super) async fn stands_still(&self, limit: Duration) {
+        let mut since = Instant::now();
+        loop {
+            tokio::time::sleep_until((since + limit).into()).await;
+            let moved = self.progress().moved;
+            since = match moved.filter(|moved| *moved > since) {
+                Some(moved) => moved,
+                None if self.is_answered() => return,
+                None => Instant::now(),
+            };
+        }
+    }
+
+    fn is_answered(&self) -> bool {
+        let is_alone = |shared: &Arc<_>| {
+            let content: &Mutex<Content> = shared;
+            let in_flight = lock(content).in_flight.clone();
+            // Ours, and the one that has just been taken.
+            in_flight.is_none_or(|in_flight| Arc::strong_count(&in_flight) == 2)
+        };
+        self.0.as_ref().is_none_or(is_alone)
     }
 
     /// How the body is getting on.

@@ -70,7 +70,7 @@ pub(super) async fn forward(
                 target.connected();
                 books.count_verdict(&session);
                 finish(&mut response, &session, &target);
-                response.body_mut().count(in_flight);
+                sender.count(in_flight, response.body_mut());
                 return Ok(response);
             }
             Err(Failure::Connect(error)) => {
@@ -175,7 +175,8 @@ impl Way<'_> {
             match leg.ask(self.request(head, parcel)).await {
                 Ok(response) => {
                     let lent = Lent { leg, home };
-                    return Ok(answered(response, lent, sender).await);
+                    let idle_timeout = self.proxy.listener.idle_timeout;
+                    return Ok(answered(response, lent, sender, idle_timeout).await);
                 }
                 Err(mut error) => match (error.take_message(), spare) {
                     // It was closed before it took the request; a fresh one was not.
@@ -233,14 +234,19 @@ pub(super) fn take(head: &mut request::Parts) -> request::Parts {
 }
 
 /// The head of an answer has come.
-async fn answered(response: Response<Incoming>, lent: Lent, sender: &Sender) -> Response<Reply> {
+async fn answered(
+    response: Response<Incoming>,
+    lent: Lent,
+    sender: &Sender,
+    idle_timeout: Duration,
+) -> Response<Reply> {
     let (head, body) = response.into_parts();
     let mut lent = Some(lent);
     if !sender.is_over()
         && let Some(lent) = lent.take()
     {
         // What is left of the request must not wait until the answer is read.
-        lent.go_on();
+        lent.go_on(sender.clone(), idle_timeout);
     } else if body.is_end_stream() {
         poll_fn(|cx| Poll::Ready(lent.take().map(|lent| lent.give_back(cx)))).await;
     }

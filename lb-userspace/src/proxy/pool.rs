@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
+use super::body::Sender;
 use super::h2c;
 use super::leg::Leg;
 
@@ -117,12 +118,14 @@ impl Lent {
     }
 
     /// Goes on with a request that its answer has overtaken, and need not wait for the
-    /// answer's reader.
-    pub(super) fn go_on(mut self) {
+    /// answer's reader. Nor for ever for a target that takes no more of it.
+    pub(super) fn go_on(mut self, sender: Sender, idle_timeout: Duration) {
         tokio::spawn(async move {
-            if self.leg.complete().await
-                && let Some((idle, to)) = self.home
-            {
+            let free = tokio::select! {
+                free = self.leg.complete() => free,
+                () = sender.stands_still(idle_timeout) => false,
+            };
+            if free && let Some((idle, to)) = self.home {
                 idle.put(to, self.leg);
             }
         });

@@ -1,10 +1,13 @@
 //! Connections to targets between requests, and with requests that their answers overtake.
 
+use std::time::Duration;
+
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 use super::http1_tests::{GET, OK, PATIENCE, POST, asked, lab, send, unasked};
-use super::tls_lab::{head, read};
+use super::tls_lab::{Lab, head, limits, listener, read};
+use crate::config::{Listener, Protocol, TargetGroup};
 
 #[tokio::test]
 async fn one_that_is_free_is_used_again() {
@@ -138,4 +141,23 @@ async fn what_came_of_an_answer_before_it_broke_is_passed_on() {
     // In order or by a reset: the length says that it is not whole.
     let _ = end.expect("it ends");
     assert_eq!(told, b"abc");
+}
+
+/// The kernel takes no more for it, and nobody hears whether the client has gone.
+#[tokio::test]
+async fn an_upload_that_its_target_does_not_take_is_not_kept() {
+    let listener = Listener {
+        protocol: Protocol::Http,
+        ..listener(Duration::from_secs(1))
+    };
+    let alone = |_: &_, group: &mut TargetGroup| group.max_connections = 1;
+    let lab = Lab::toward(listener, limits(), alone).await;
+    let request = format!("{POST}Content-Length: {}\r\n\r\n", u32::MAX);
+    let (mut client, mut target, _) = asked(&lab, request).await;
+    send(&mut target, OK).await;
+    assert!(head(&mut client).await.starts_with("HTTP/1.1 200 OK\r\n"));
+    let push = async { while client.write_all(&[b'u'; 65_536]).await.is_ok() {} };
+    timeout(PATIENCE, push).await.expect("an end");
+    // Until it is over its target takes nobody else.
+    asked(&lab, GET).await;
 }

@@ -121,16 +121,29 @@ async fn answer(
     let Ok(mut stream) = respond.send_response(Response::from_parts(head, ()), whole) else {
         return;
     };
-    if whole {
-        return;
-    }
-    match send(&mut body, &mut stream, &patience).await {
-        Ok(()) | Err(Broken::Gone) => {}
+    let sent = match whole {
+        true => Ok(()),
+        false => send(&mut body, &mut stream, &patience).await,
+    };
+    match sent {
+        Ok(()) => {
+            drop(body);
+            await_rest(&mut stream, &patience).await;
+        }
+        Err(Broken::Gone) => {}
         Err(Broken::Target) => stream.send_reset(Reason::INTERNAL_ERROR),
         Err(Broken::Still(cause)) => {
             body.cut(cause);
             stream.send_reset(Reason::CANCEL);
         }
+    }
+}
+
+/// The answer is whole, and may have overtaken its request: what is left of that goes on as
+/// long as it moves, and the stream with it (RFC 9113 section 8.1).
+async fn await_rest(stream: &mut SendStream<Bytes>, patience: &Patience) {
+    if patience.wait(patience.moved.over(), IDLE).await.is_err() {
+        stream.send_reset(Reason::NO_ERROR);
     }
 }
 

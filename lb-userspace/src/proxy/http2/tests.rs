@@ -1,5 +1,6 @@
 //! Requests over HTTP/2, between the library's client and a scripted target.
 
+use std::future::poll_fn;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,10 +9,11 @@ use h2::ext::Protocol as Extended;
 use http::{HeaderMap, Request, StatusCode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep};
 
 use super::lab::{self, Client, DATA, GOAWAY, Raw, body, get};
-use crate::config::{Limits, Protocol};
-use crate::proxy::tls_lab::{Lab, head, limits, read};
+use crate::config::{Limits, Protocol, TargetGroup};
+use crate::proxy::tls_lab::{Lab, head, limits, listener, read};
 
 const HOUR: Duration = Duration::from_secs(3600);
 /// Short, and long enough for what must come before it has passed.
@@ -305,6 +307,37 @@ async fn an_answer_that_nobody_takes_is_reset_alone() {
         answer.await.expect("an answer").status(),
         StatusCode::NO_CONTENT
     );
+}
+
+/// Its target is busy with it until it is over, and takes nobody else meanwhile.
+#[tokio::test]
+async fn an_upload_behind_its_answer_goes_on_as_long_as_it_moves() {
+    let alone = |_: &_, group: &mut TargetGroup| group.max_connections = 1;
+    let lab = Lab::toward(listener(SECOND), limits(), alone).await;
+    let mut client = Client::new(&lab).await;
+    let request = Request::post("https://a.test/")
+        .body(())
+        .expect("a request");
+    client.ready().await;
+    let (answer, mut upload) = client.sender.send_request(request, false).expect("sent");
+    let (mut target, _) = asked(&lab).await;
+    target.write_all(OK).await.expect("written");
+    assert_eq!(body(answer.await.expect("an answer")).await, b"hi");
+    let answered = Instant::now();
+    let next = client.get(get("/next")).await;
+    sleep(SECOND / 2).await;
+    let piece = Bytes::from_static(b"one");
+    upload.send_data(piece, false).expect("still taken");
+    assert_eq!(read(&mut target, 8).await, b"3\r\none\r\n");
+    let reset = poll_fn(|cx| upload.poll_reset(cx)).await;
+    assert_eq!(reset.expect("a reset"), Reason::NO_ERROR);
+    assert!(answered.elapsed() >= SECOND * 3 / 2);
+    assert_eq!(target.read(&mut [0; 1]).await.expect("an end"), 0);
+    let (mut target, _) = lab.targets.accept().await.expect("accepted");
+    assert!(answered.elapsed() >= SECOND * 3 / 2);
+    head(&mut target).await;
+    target.write_all(OK).await.expect("written");
+    assert_eq!(body(next.await.expect("an answer")).await, b"hi");
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 //! takes what it has sent.
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -10,23 +10,44 @@ use h2::RecvStream;
 use http::HeaderMap;
 use http::header::{CONTENT_LENGTH, HeaderValue};
 use hyper::body::{Body, Frame, SizeHint};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// When something last moved on a stream toward the target.
+/// How a stream's body is getting on toward the target.
 #[derive(Debug, Clone)]
-pub(super) struct Moved(Arc<Mutex<Instant>>);
+pub(super) struct Moved(Arc<Progress>);
+
+#[derive(Debug)]
+struct Progress {
+    /// When something last moved.
+    last: Mutex<Instant>,
+    /// Nobody takes any more of it.
+    over: Notify,
+}
 
 impl Moved {
     pub(super) fn new() -> Self {
-        Self(Arc::new(Mutex::new(Instant::now())))
+        Self(Arc::new(Progress {
+            last: Mutex::new(Instant::now()),
+            over: Notify::new(),
+        }))
     }
 
     pub(super) fn last(&self) -> Instant {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.lock()
+    }
+
+    /// Waits until the body is dropped: it has gone to the target, or is not wanted.
+    pub(super) async fn over(&self) {
+        self.0.over.notified().await;
     }
 
     fn now(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        *self.lock() = Instant::now();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Instant> {
+        self.0.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -60,6 +81,14 @@ impl Upload {
     /// The other way round: the body of an answer.
     pub(in crate::proxy) fn of_target(stream: RecvStream, headers: &HeaderMap) -> Self {
         Self::new(Some(stream), headers, Moved::new())
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        // Dropped first: who is told finds the stream let go of.
+        self.stream = None;
+        self.moved.0.over.notify_one();
     }
 }
 
