@@ -111,7 +111,7 @@ fn share(
         handshakes: Sources::new(limits.tls_handshakes_per_source),
         access: AccessLog::start(&config.log.access, metrics.access_log_dropped())?,
         dataplane: dataplane.clone(),
-        targets: Pools::default(),
+        targets: Pools::new(max_connections),
         connections: Arc::new(Connections::default()),
         metrics,
         drain,

@@ -36,6 +36,9 @@ pub(super) async fn dial(
 ) -> io::Result<(Wire, Candidate)> {
     let connect_timeout = proxy.shared.limits.connect_timeout;
     let dataplane = &proxy.shared.dataplane;
+    // Counted as a tunnel once it is one.
+    let tunnels = proxy.shared.connections.count();
+    drop(proxy.shared.targets.http1.make_way(tunnels));
     let protocol = &route.group.config.protocol;
     let refusal = match (proxy.listener.protocol, protocol) {
         (Protocol::Https | Protocol::Tls, _) | (_, TargetProtocol::Https(_)) => Some(Refusal::Tls),

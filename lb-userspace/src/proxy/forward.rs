@@ -207,12 +207,16 @@ impl Way<'_> {
     }
 
     async fn connect(self) -> Result<Leg, Failure> {
+        let shared = &self.proxy.shared;
+        let counted = shared.targets.http1.make_way(shared.connections.count());
         let stream = dial::dial_http(self.proxy, &self.peer.caller, self.route, self.target);
         let stream = stream
             .await
             .map_err(|error| Failure::Connect(Some(error.kind())))?;
-        let leg = Leg::new(stream, &self.proxy.shared.limits).await;
-        leg.map_err(|error| Failure::Final(answer_fault(&error)))
+        let leg = Leg::new(stream, &shared.limits).await;
+        let mut leg = leg.map_err(|error| Failure::Final(answer_fault(&error)))?;
+        leg.count(counted);
+        Ok(leg)
     }
 
     fn request(self, head: &mut request::Parts, parcel: Parcel) -> Request<Parcel> {

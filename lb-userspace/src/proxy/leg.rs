@@ -13,6 +13,7 @@ use hyper_util::rt::TokioIo;
 
 use super::body::Parcel;
 use super::connection::HYPERS_HEADERS;
+use super::pool::Counted;
 use super::wire::Wire;
 use crate::config::Limits;
 
@@ -24,6 +25,8 @@ pub(super) struct Leg {
     connection: Option<Box<Connection<TokioIo<Wire>, Parcel>>>,
     /// The connection has nothing more to do.
     ended: bool,
+    /// As long as it is open.
+    counted: Option<Counted>,
 }
 
 impl Leg {
@@ -38,7 +41,13 @@ impl Leg {
             sender,
             connection: Some(Box::new(connection)),
             ended: false,
+            counted: None,
         })
+    }
+
+    /// Counts it as long as it is open.
+    pub(super) fn count(&mut self, counted: Counted) {
+        self.counted = Some(counted);
     }
 
     /// Sends a request and waits for the head of its answer; the error has the request

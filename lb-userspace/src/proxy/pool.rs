@@ -24,17 +24,38 @@ const PER_TARGET: usize = 256;
 pub(super) type To = (u64, SocketAddr);
 
 /// The connections to all targets.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Pools {
     pub(super) http1: Arc<Idle>,
     pub(super) h2c: h2c::Shared,
 }
 
+impl Pools {
+    /// With as many of HTTP/1.1 as there may be connections of clients; 0 is no limit.
+    pub(crate) fn new(most: u32) -> Self {
+        let http1 = Idle {
+            state: Mutex::default(),
+            most: usize::try_from(most).unwrap_or(usize::MAX),
+            all: Arc::new(()),
+        };
+        Self {
+            http1: Arc::new(http1),
+            h2c: h2c::Shared::default(),
+        }
+    }
+}
+
 /// Those that nobody uses just now.
-#[derive(Default)]
 pub(super) struct Idle {
     state: Mutex<State>,
+    /// With those in use, and with tunnels.
+    most: usize,
+    /// Shared with each that is open, in use or not.
+    all: Arc<()>,
 }
+
+/// What a connection is counted by.
+pub(super) type Counted = Arc<()>;
 
 #[derive(Default)]
 struct State {
@@ -51,6 +72,24 @@ impl Idle {
         let (since, leg) = self.lock().legs.get_mut(&to)?.pop()?;
         // Those below it are older.
         (since.elapsed() < IDLE).then_some(leg)
+    }
+
+    /// One more connection to a target is to be opened, beside so many tunnels. In use are
+    /// no more than clients have places; with one that is idle for each of them there could
+    /// be too few descriptors, so one has to go.
+    pub(super) fn make_way(&self, tunnels: usize) -> Counted {
+        let open = Arc::strong_count(&self.all) - 1;
+        if self.most != 0 && open + tunnels >= self.most {
+            drop(self.oldest());
+        }
+        self.all.clone()
+    }
+
+    fn oldest(&self) -> Option<Leg> {
+        let mut state = self.lock();
+        let all = state.legs.values_mut().filter(|legs| !legs.is_empty());
+        let legs = all.min_by_key(|legs| legs.first().map(|(since, _)| *since))?;
+        Some(legs.remove(0).1)
     }
 
     fn put(self: &Arc<Self>, to: To, leg: Leg) {

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
 use super::http1_tests::{GET, OK, PATIENCE, POST, asked, lab, send, unasked};
-use super::tls_lab::{Lab, head, limits, listener, read};
-use crate::config::{Listener, Protocol, TargetGroup};
+use super::tls_lab::{Lab, UPGRADE, head, limits, listener, read};
+use crate::config::{Limits, Listener, Protocol, TargetConfig, TargetGroup};
 
 #[tokio::test]
 async fn one_that_is_free_is_used_again() {
@@ -160,4 +161,72 @@ async fn an_upload_that_its_target_does_not_take_is_not_kept() {
     timeout(PATIENCE, push).await.expect("an end");
     // Until it is over its target takes nobody else.
     asked(&lab, GET).await;
+}
+
+/// A client that may be the only one, and has been answered by this target.
+async fn answered(lab: &Lab, targets: [&TcpListener; 2]) -> (TcpStream, TcpStream, usize) {
+    let mut client = lab.dial().await;
+    send(&mut client, GET).await;
+    let (mut target, which) = accepted(targets).await;
+    head(&mut target).await;
+    send(&mut target, OK).await;
+    head(&mut client).await;
+    assert_eq!(read(&mut client, 2).await, b"hi");
+    (client, target, which)
+}
+
+async fn accepted([one, other]: [&TcpListener; 2]) -> (TcpStream, usize) {
+    tokio::select! {
+        accepted = one.accept() => (accepted.expect("accepted").0, 0),
+        accepted = other.accept() => (accepted.expect("accepted").0, 1),
+    }
+}
+
+fn alone() -> (Listener, Limits) {
+    let listener = Listener {
+        protocol: Protocol::Http,
+        ..listener(Duration::from_secs(3600))
+    };
+    let limits = Limits {
+        max_connections: 1,
+        ..limits()
+    };
+    (listener, limits)
+}
+
+/// Well before it would go by itself.
+async fn goes_at_once(mut target: TcpStream) {
+    let end = timeout(Duration::from_secs(2), target.read(&mut [0])).await;
+    assert_eq!(end.expect("closed").expect("in order"), 0);
+}
+
+#[tokio::test]
+async fn one_that_is_idle_makes_way_for_a_tunnel() {
+    let (listener, limits) = alone();
+    let lab = Lab::at(listener, limits).await;
+    let none = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
+    let (mut client, idle, _) = answered(&lab, [&lab.targets, &none]).await;
+    send(&mut client, UPGRADE).await;
+    let (mut target, _) = lab.targets.accept().await.expect("accepted");
+    head(&mut target).await;
+    goes_at_once(idle).await;
+}
+
+#[tokio::test]
+async fn one_that_is_idle_makes_way_for_one_to_another_target() {
+    let (listener, limits) = alone();
+    let other = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
+    let address = other.local_addr().expect("an address");
+    let both = |_: &_, group: &mut TargetGroup| {
+        group.targets.push(TargetConfig { address, weight: 1 });
+    };
+    let lab = Lab::toward(listener, limits, both).await;
+    let targets = [&lab.targets, &other];
+    let (mut client, idle, which) = answered(&lab, targets).await;
+    // In turn.
+    send(&mut client, GET).await;
+    let (mut target, next) = accepted(targets).await;
+    assert_ne!(which, next);
+    head(&mut target).await;
+    goes_at_once(idle).await;
 }

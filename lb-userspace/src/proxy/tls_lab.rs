@@ -119,7 +119,7 @@ impl Lab {
         let (dataplane, _) = Dataplane::open(off()).await.expect("no fast path");
         let room = Room::new(limits.max_connections);
         let shared = Shared {
-            targets: Pools::default(),
+            targets: Pools::new(limits.max_connections),
             streams: Streams::new(&room),
             room,
             sources: Sources::new(limits.max_connections_per_source),
