@@ -4,7 +4,7 @@ use http::{HeaderValue, StatusCode};
 use tokio::io::AsyncReadExt;
 
 use super::{GET, HOUR, asked, lab, lines, send};
-use crate::config::{Action, Fixed, Listener, Protocol};
+use crate::config::{Action, Fixed, Limits, Listener, Protocol};
 use crate::proxy::tls_lab::{Lab, head, limits, listener};
 
 #[tokio::test]
@@ -116,4 +116,54 @@ async fn cookies_seen(lab: &Lab, sent: &[&[u8]]) -> (Vec<u8>, Option<String>) {
         .collect::<Vec<_>>()
         .join(&b"|"[..]);
     (seen, ours)
+}
+
+/// So many fields.
+fn fields(count: usize) -> String {
+    (0..count)
+        .map(|number| format!("X-{number}: abc\r\n"))
+        .collect()
+}
+
+#[tokio::test]
+async fn heads_have_as_many_fields_as_the_limit_says() {
+    for header_count in [20, 150] {
+        let limits = Limits {
+            header_count,
+            ..limits()
+        };
+        let lab = Lab::with(Protocol::Http, HOUR, limits).await;
+        let begin = "GET / HTTP/1.1\r\nHost: a.test\r\n";
+        let most = format!("{begin}{}\r\n", fields(header_count - 1));
+        let (mut client, mut target, _) = asked(&lab, &most).await;
+        let answer = |count| format!("HTTP/1.1 204 No Content\r\n{}\r\n", fields(count));
+        send(&mut target, answer(header_count)).await;
+        assert!(head(&mut client).await.starts_with("HTTP/1.1 204 "));
+        // A target's answer may have no more either.
+        send(&mut client, &most).await;
+        head(&mut target).await;
+        send(&mut target, answer(header_count + 1)).await;
+        assert!(head(&mut client).await.starts_with("HTTP/1.1 502 "));
+        let mut client = lab.dial().await;
+        let more = format!("{begin}{}\r\n", fields(header_count));
+        send(&mut client, more).await;
+        assert!(head(&mut client).await.starts_with("HTTP/1.1 431 "));
+    }
+}
+
+#[tokio::test]
+async fn heads_have_as_many_bytes_as_the_limit_says() {
+    let limits = Limits {
+        header_bytes: 16 * 1024,
+        ..limits()
+    };
+    let lab = Lab::with(Protocol::Http, HOUR, limits).await;
+    let of = |value: usize| {
+        let long = "x".repeat(value);
+        format!("GET / HTTP/1.1\r\nHost: a.test\r\nX-Long: {long}\r\n\r\n")
+    };
+    asked(&lab, of(15 * 1024)).await;
+    let mut client = lab.dial().await;
+    send(&mut client, of(17 * 1024)).await;
+    assert!(head(&mut client).await.starts_with("HTTP/1.1 431 "));
 }
