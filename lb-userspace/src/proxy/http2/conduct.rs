@@ -48,12 +48,12 @@ impl Conduct {
     /// dropped.
     pub(super) fn begin(self: &Arc<Self>, streams: &Streams) -> Result<Open, Full> {
         let mut state = self.lock();
-        state.begun += 1;
         let place = match state.open.checked_sub(1) {
             None => None,
             Some(held) => Some(streams.enter(held)?),
         };
         state.open += 1;
+        state.begun += 1;
         Ok(Open {
             conduct: self.clone(),
             _place: place,
@@ -132,6 +132,22 @@ mod tests {
         assert!(is_flood(0, ABANDONED));
         assert!(!is_flood(ABANDONED, ABANDONED));
         assert!(is_flood(ABANDONED, ABANDONED + 1));
+    }
+
+    /// Nothing is done for those, so they must not outweigh what is taken back.
+    #[test]
+    fn refused_streams_hide_no_flood() {
+        let (conduct, room) = (Conduct::new(), Room::new(1));
+        let _only = room.enter().expect("room");
+        let streams = Streams::new(&room);
+        for _ in 0..ABANDONED {
+            let open = conduct.begin(&streams).expect("its connection's place");
+            for _ in 0..2 {
+                assert!(conduct.begin(&streams).is_err());
+            }
+            open.abandoned();
+        }
+        assert!(conduct.flooded().now_or_never().is_some());
     }
 
     #[test]
