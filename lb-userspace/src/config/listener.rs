@@ -16,7 +16,7 @@ use super::{
     door, rule,
 };
 use crate::door::Admission;
-use crate::tls::{Asked, Clients, Pair};
+use crate::tls::{self, Asked, Clients, Pair};
 
 /// `[[listener]]`.
 #[derive(Debug, Clone)]
@@ -59,6 +59,15 @@ impl Listener {
         rules
             .chain([&self.action])
             .any(|action| matches!(action, Action::Forward(to) if to.stickiness.is_some()))
+    }
+
+    /// What may be chosen in a TLS handshake, the best first.
+    pub(crate) fn alpn(&self) -> &'static [&'static str] {
+        match (self.protocol.is_http(), self.http2) {
+            (true, true) => &[tls::HTTP2, tls::HTTP1],
+            (true, false) => &[tls::HTTP1],
+            (false, _) => &[],
+        }
     }
 
     /// Whether targets are told the subjects of clients' certificates.

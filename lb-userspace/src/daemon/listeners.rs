@@ -96,13 +96,8 @@ fn serve_tls(
     hangups: &watch::Receiver<()>,
 ) -> Result<tls::Server, rustls::Error> {
     let certificates = Arc::new(Certificates::new(&listener.certificates));
-    let alpn: &[&str] = match (listener.protocol.is_http(), listener.http2) {
-        (true, true) => &[tls::HTTP2, tls::HTTP1],
-        (true, false) => &[tls::HTTP1],
-        (false, _) => &[],
-    };
     let clients = listener.client_certificates.clone();
-    let server = tls::Server::new(certificates.clone(), alpn, clients.as_ref())?;
+    let server = tls::Server::new(certificates.clone(), listener.alpn(), clients.as_ref())?;
     let rotation = Rotation {
         listener: listener.name.clone(),
         pairs: listener.certificates.clone(),

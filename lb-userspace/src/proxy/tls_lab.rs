@@ -134,10 +134,8 @@ impl Lab {
         let (connections, metrics) = (shared.connections.clone(), shared.metrics.clone());
         let clients = listener.client_certificates.clone();
         let certificates = Arc::new(Certificates::new(&[authority.pair(&["a.test"])]));
-        let tls = || {
-            tls::Server::new(certificates, &[tls::HTTP2, tls::HTTP1], clients.as_ref())
-                .expect("a server")
-        };
+        let tls =
+            || tls::Server::new(certificates, listener.alpn(), clients.as_ref()).expect("a server");
 
         let proxy = Proxy {
             id: 1,
@@ -205,7 +203,7 @@ impl Lab {
         self.try_client_of(tls::HTTP1).await
     }
 
-    async fn try_client_of(&self, alpn: &str) -> io::Result<Client> {
+    pub(super) async fn try_client_of(&self, alpn: &str) -> io::Result<Client> {
         let config = Arc::new(self.authority.client(&[alpn]));
         let name = ServerName::try_from("a.test").expect("a name");
         let stream = self.try_dial().await?;

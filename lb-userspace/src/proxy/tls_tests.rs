@@ -6,8 +6,8 @@ use std::time::Duration;
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::tls_lab::{Lab, head, read};
-use crate::config::Protocol;
+use super::tls_lab::{Lab, head, limits, listener, read};
+use crate::config::{Listener, Protocol};
 use crate::dataplane::Refusal;
 use crate::tls;
 
@@ -287,4 +287,20 @@ async fn targets_are_told_whose_certificate_it_was_and_nothing_else() {
             assert_eq!(subjects, Vec::from_iter(subject), "{asked}");
         }
     }
+}
+
+#[tokio::test]
+async fn http2_is_not_offered_where_it_is_off() {
+    let listener = Listener {
+        http2: false,
+        ..listener(HOUR)
+    };
+    let lab = Lab::at(listener, limits()).await;
+    let refused = lab.try_client_of(tls::HTTP2).await;
+    let error = refused.expect_err("no common protocol");
+    assert!(
+        error.to_string().contains("NoApplicationProtocol"),
+        "{error}"
+    );
+    lab.client_of(tls::HTTP1).await;
 }
