@@ -37,8 +37,7 @@ pub(super) async fn dial(
     let connect_timeout = proxy.shared.limits.connect_timeout;
     let dataplane = &proxy.shared.dataplane;
     // Counted as a tunnel once it is one.
-    let tunnels = proxy.shared.connections.count();
-    drop(proxy.shared.targets.http1.make_way(tunnels));
+    drop(proxy.shared.make_way());
     let protocol = &route.group.config.protocol;
     let refusal = match (proxy.listener.protocol, protocol) {
         (Protocol::Https | Protocol::Tls, _) | (_, TargetProtocol::Https(_)) => Some(Refusal::Tls),

@@ -208,7 +208,7 @@ impl Way<'_> {
 
     async fn connect(self) -> Result<Leg, Failure> {
         let shared = &self.proxy.shared;
-        let counted = shared.targets.http1.make_way(shared.connections.count());
+        let counted = shared.make_way();
         let stream = dial::dial_http(self.proxy, &self.peer.caller, self.route, self.target);
         let stream = stream
             .await

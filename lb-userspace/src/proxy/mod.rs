@@ -81,6 +81,7 @@ use tokio::net::TcpStream;
 
 pub(crate) use books::noted_verdict;
 pub(crate) use connection::serve;
+use pool::Counted;
 pub(crate) use pool::Pools;
 pub(crate) use rules::{Groups, Rules};
 
@@ -109,6 +110,14 @@ pub(crate) struct Shared {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) access: AccessLog,
     pub(crate) drain: Drain,
+}
+
+impl Shared {
+    /// One more connection to a target is to be opened; it counts as long as what is
+    /// returned is kept.
+    fn make_way(&self) -> Counted {
+        self.targets.http1.make_way(self.connections.count())
+    }
 }
 
 /// One listener's proxy.
