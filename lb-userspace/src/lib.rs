@@ -30,6 +30,8 @@ mod occupancy;
 mod proxy;
 mod retire;
 mod room;
+#[cfg(test)]
+mod scratch;
 mod selection;
 mod state_dir;
 mod target;

@@ -107,6 +107,7 @@ impl Lines {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scratch::Scratch;
 
     #[test]
     fn what_waits_is_bounded_in_bytes_whatever_its_lines() {
@@ -128,15 +129,14 @@ mod tests {
 
     #[test]
     fn what_has_been_written_makes_room() {
-        let directory = std::env::temp_dir().join(format!("limpet-lines-{}", std::process::id()));
-        std::fs::create_dir_all(&directory).expect("a directory");
+        let scratch = Scratch::new("lines");
         let lost = IntCounter::new("lost", "lines").expect("a counter");
         let purpose = Purpose {
             what: "the test",
             thread: "limpet-test",
             bytes: 1000,
         };
-        let to = AccessTo::File(directory.join("log"));
+        let to = AccessTo::File(scratch.path("log"));
         let lines = Lines::start(purpose, &to, &lost)
             .expect("opened")
             .expect("something is written");
@@ -145,6 +145,5 @@ mod tests {
             lines.flush();
         }
         assert_eq!(lost.get(), 0);
-        std::fs::remove_dir_all(&directory).expect("removed");
     }
 }

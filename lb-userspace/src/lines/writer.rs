@@ -207,12 +207,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-
-    fn directory(name: &str) -> PathBuf {
-        let path = std::env::temp_dir().join(format!("limpet-{name}-{}", std::process::id()));
-        fs::create_dir_all(&path).expect("a directory");
-        path
-    }
+    use crate::scratch::Scratch;
 
     fn counter() -> IntCounter {
         IntCounter::new("lost", "lines").expect("a counter")
@@ -233,8 +228,8 @@ mod tests {
 
     #[test]
     fn a_renamed_file_is_begun_anew() {
-        let directory = directory("access-file");
-        let (path, old) = (directory.join("access.log"), directory.join("access.log.1"));
+        let scratch = Scratch::new("access-file");
+        let (path, old) = (scratch.path("access.log"), scratch.path("access.log.1"));
         let lost = counter();
         let to = AccessTo::File(path.clone());
         let open = || Writer::open("the test", &to, Held::up_to(0), lost.clone());
@@ -247,14 +242,14 @@ mod tests {
         assert_eq!(fs::read_to_string(&old).expect("a file"), "one\n");
         assert_eq!(fs::read_to_string(&path).expect("a file"), "two\nthree\n");
         assert_eq!(lost.get(), 0);
-        fs::remove_dir_all(&directory).expect("removed");
+        drop(scratch);
         assert!(open().is_err());
     }
 
     #[test]
     fn syslog_gets_datagrams_and_losses_are_counted() {
-        let directory = directory("access-syslog");
-        let path = directory.join("log");
+        let scratch = Scratch::new("access-syslog");
+        let path = scratch.path("log");
         let daemon = UnixDatagram::bind(&path).expect("bound");
         let lost = counter();
         let writer = |path: &Path| Writer {
@@ -275,10 +270,9 @@ mod tests {
             assert_eq!(&bytes[..count], wanted.as_bytes());
         }
         run(
-            writer(&directory.join("nobody")),
+            writer(&scratch.path("nobody")),
             vec![line("one"), line("two")],
         );
         assert_eq!(lost.get(), 2);
-        fs::remove_dir_all(&directory).expect("removed");
     }
 }

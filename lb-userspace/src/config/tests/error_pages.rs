@@ -2,16 +2,12 @@
 
 use super::complaints;
 use crate::config::Config;
+use crate::scratch::Scratch;
 
 #[test]
 fn error_pages_of_all_and_of_one() {
-    let directory = std::env::temp_dir().join(format!("limpet-errors-{}", std::process::id()));
-    std::fs::create_dir_all(&directory).expect("a directory");
-    let page = |name: &str, text: &str| {
-        let file = directory.join(name);
-        std::fs::write(&file, text).expect("a page");
-        file.display().to_string()
-    };
+    let scratch = Scratch::new("errors");
+    let page = |name: &str, text: &str| scratch.write(name, text);
     let (all, own) = (page("all.html", "all"), page("own.txt", "own"));
     let text = |own: &str| {
         format!(
@@ -56,5 +52,4 @@ fn error_pages_of_all_and_of_one() {
     ));
     let told = complaints(&blind);
     assert!(told[0].starts_with("listener[0].error_pages: "), "{told:?}");
-    std::fs::remove_dir_all(&directory).expect("removed");
 }

@@ -2,6 +2,7 @@
 
 use super::{GOOD, complaints};
 use crate::config::{Config, StickinessMode};
+use crate::scratch::Scratch;
 
 #[test]
 fn modes_of_stickiness() {
@@ -35,11 +36,10 @@ fn modes_of_stickiness() {
 
 #[test]
 fn short_and_missing_secrets_are_refused() {
-    let file = std::env::temp_dir().join(format!("limpet-secret-{}", std::process::id()));
-    std::fs::write(&file, b"short").expect("a file");
+    let scratch = Scratch::new("secret");
+    let file = scratch.write("key", "short");
     let files = format!("secret_files = [{file:?}, \"/nonexistent/key\"]\nmode = \"lb_cookie\"");
     let found = complaints(&GOOD.replace("mode = \"lb_cookie\"", &files));
-    std::fs::remove_file(&file).expect("the file goes");
     assert_eq!(found.len(), 2, "{found:?}");
     assert!(found[0].contains("at least 16 are needed"), "{found:?}");
 }

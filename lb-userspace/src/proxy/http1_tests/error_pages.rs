@@ -7,16 +7,12 @@ use tokio::io::AsyncReadExt;
 use super::{HOUR, asked, send};
 use crate::config::{Config, Limits, Listener, Protocol};
 use crate::proxy::tls_lab::{Lab, limits, listener};
+use crate::scratch::Scratch;
 
 #[tokio::test]
 async fn error_pages_stand_in_for_the_balancers_words_only() {
-    let directory = std::env::temp_dir().join(format!("limpet-pages-{}", std::process::id()));
-    std::fs::create_dir_all(&directory).expect("a directory");
-    let page = |name: &str, text: &str| {
-        let file = directory.join(name);
-        std::fs::write(&file, text).expect("a page");
-        file.display().to_string()
-    };
+    let scratch = Scratch::new("pages");
+    let page = |name: &str, text: &str| scratch.write(name, text);
     let (html, json) = (page("sorry.html", "<p>Sorry</p>"), page("bad.json", "{}"));
     let pages = format!("error_pages = {{ 400 = '{json}', 408 = '{json}', 502 = '{html}' }}\n");
     let listener = Listener {
@@ -25,7 +21,6 @@ async fn error_pages_stand_in_for_the_balancers_words_only() {
         ..listener(HOUR)
     };
     // They are in memory now.
-    std::fs::remove_dir_all(&directory).expect("removed");
     let limits = Limits {
         header_timeout: Duration::from_millis(500),
         ..limits()
